@@ -1,0 +1,84 @@
+"""A model folder, loaded: batches of pictures in, findings out.
+
+The network runs as one graph with a free batch dimension, so that a lone image costs a lone image and no batch size
+is traced twice. A picture's scores don't depend on its neighbours beyond float rounding (measured: 1e-6).
+
+One process owns one Classifier and calls it from one thread. TensorFlow is imported in `load`; how many threads it
+takes is TensorFlow's own affair (TF_NUM_INTRAOP_THREADS, TF_NUM_INTEROP_THREADS; all cores by default).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import card, network
+from model.card import Card
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the model says about one label on one picture."""
+
+    label: str
+    raw: float
+    """The sigmoid's output, 0 to 1."""
+    score: float
+    """Calibrated; a card without a calibration leaves the raw score as it is."""
+    threshold: float
+    """The card's."""
+    present: bool
+    """The score is not below the threshold."""
+
+
+class Classifier:
+    """A verified model folder's network in memory."""
+
+    def __init__(self, card: Card, scores: Any) -> None:
+        self.card = card
+        self._scores = scores
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads the card, verifies the weights' hash, builds and fills the network, runs it once.
+
+        Takes some seconds, most of them TensorFlow's import. Raises BadModel.
+        """
+        loaded = card.load(folder)
+        card.verify(loaded)
+        filled = network.load(loaded)
+
+        import tensorflow
+
+        shape = tensorflow.TensorSpec((None, loaded.size, loaded.size, 3), tensorflow.float32)
+        scores = tensorflow.function(
+            lambda batch: filled(batch, training=False), input_signature=[shape], autograph=False
+        )
+        classifier = cls(loaded, scores)
+        classifier.predict(np.zeros((1, loaded.size, loaded.size, 3), np.float32))
+        return classifier
+
+    def predict(self, batch: NDArray[np.float32]) -> list[list[Finding]]:
+        """Findings of each picture, in the card's order of labels.
+
+        `batch`: (n, size, size, 3) as `pixels.prepare` makes them; n may be 0. Another shape, or a number that is
+        not finite (its scores would read as "absent"), is a ValueError.
+        """
+        side = self.card.size
+        if batch.ndim != 4 or batch.shape[1:] != (side, side, 3):
+            raise ValueError(f"a batch has the shape (n, {side}, {side}, 3), not {batch.shape}")
+        if not np.isfinite(batch).all():
+            raise ValueError("a batch holds finite numbers only")
+        if not len(batch):
+            return []
+        scores = self._scores(np.ascontiguousarray(batch, np.float32)).numpy()
+        return [self._findings(row) for row in scores]
+
+    def _findings(self, scores: NDArray[np.float32]) -> list[Finding]:
+        found = []
+        for label, raw in zip(self.card.labels, map(float, scores), strict=True):
+            threshold = self.card.thresholds[label]
+            found.append(Finding(label, raw, raw, threshold, present=raw >= threshold))
+        return found

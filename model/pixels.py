@@ -1,0 +1,249 @@
+"""Stored values -> the picture that a radiologist sees -> what the network sees. The only place for that.
+
+`open_dataset` and `wrap` (model/files.py) come in, `read` and `prepare` go out. Training, evaluation,
+`analyze`, the worker and the pictures call these and nothing else.
+
+`read` goes the way of PS3.4 N.2: Modality LUT or rescale, VOI LUT or window (the first), presentation
+polarity; then padding and shutter are painted black, the picture is made square-pixelled and turned upright.
+It does not call pydicom's apply_voi_lut, which turns the picture over when Rescale Slope is negative.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw
+from pydicom import Dataset
+
+from model.card import Card
+from model.decode import EXPLICIT_BE, Stored, stored_values, transfer_syntax, whole
+from model.errors import Undecodable
+from model.files import open_dataset, wrap
+from model.header import numbers, orientation, quietly, text
+from model.streams import MAX_PIXELS
+
+__all__ = ["Image", "open_dataset", "prepare", "read", "to_uint8", "wrap"]
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+LEAST_IN_WINDOW = 0.05
+"""A window that leaves less than this share of the picture grey is not what anybody looked at."""
+
+LEAST_IN_SHUTTER = 0.1
+"""A shutter that would leave less than this share of the picture is ignored."""
+
+MOST_STRETCH = 4.0
+"""Pixels longer than this are a mistake in the header and taken as square."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One picture as it is looked at. `pixels`: float32, H×W, 0 = air black … 1 = bone bright, square
+    pixels, upright (the patient's left at the right, head up)."""
+
+    pixels: Floats
+
+
+def read(dataset: Dataset) -> Image:
+    """The picture of a CR, DX or Secondary Capture data set. Raises Undecodable."""
+    with quietly():
+        inverted = _inverted(dataset)
+        stored = stored_values(dataset)
+        hidden = _padding(dataset, stored) | _shuttered(dataset, stored.shape)
+        values = _modality(dataset, stored)
+        del stored
+        pixels = _window(dataset, values, ~hidden)
+        del values
+        if inverted:
+            pixels = 1 - pixels
+        pixels[hidden] = 0
+        pixels = _upright(dataset, _square(dataset, pixels))
+    return Image(np.ascontiguousarray(pixels, np.float32))
+
+
+def prepare(image: Image, card: Card) -> Floats:
+    """What the network sees: float32 (size, size, 3), grey scaled as the card says, thrice, minus its means
+    (Keras's VGG16 'caffe' input: 0..255, blue, green, red).
+
+    The picture is stretched to a square, as the NIH pictures of the training were, by Pillow's bilinear
+    filter, whose support grows with the reduction (antialiasing).
+    """
+    grey = Pillow.fromarray(image.pixels).resize((card.size, card.size), Pillow.Resampling.BILINEAR)
+    levels = np.asarray(grey, np.float32) * np.float32(card.scale)
+    return np.stack([levels - np.float32(mean) for mean in card.mean], axis=-1)
+
+
+def to_uint8(image: Image, longest: int = 4096) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The picture in grey levels 0..255, reduced where a side is longer than `longest` pixels."""
+    levels = np.rint(image.pixels * np.float32(255)).astype(np.uint8)
+    height, width = levels.shape
+    if max(height, width) <= longest:
+        return levels
+    scale = longest / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Pillow.fromarray(levels).resize(size, Pillow.Resampling.BILINEAR))
+
+
+def _inverted(dataset: Dataset) -> bool:
+    """Whether low values are bright: MONOCHROME1, or Presentation LUT Shape INVERSE. Both together, which is
+    how DX writes MONOCHROME1 (PS3.3 C.8.11.3.1.2), are one inversion."""
+    photometric = text(dataset, "PhotometricInterpretation").upper()
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise Undecodable("The header does not say whether low values are black or white")
+    return photometric == "MONOCHROME1" or text(dataset, "PresentationLUTShape").upper() == "INVERSE"
+
+
+def _padding(dataset: Dataset, stored: Stored) -> np.ndarray:
+    """Where there is no picture: Pixel Padding Value, or the range up to its limit (PS3.3 C.7.5.1.1.2)."""
+    first = whole(dataset, "PixelPaddingValue")
+    if first is None:
+        return np.zeros(stored.shape, bool)
+    limit = whole(dataset, "PixelPaddingRangeLimit")
+    low, high = sorted((first, first if limit is None else limit))
+    return (stored >= low) & (stored <= high)
+
+
+def _shuttered(dataset: Dataset, shape: tuple[int, ...]) -> np.ndarray:
+    """What lies outside the display shutter (PS3.3 C.7.6.11), in rows and columns counted from 1."""
+    rows, columns = shape
+    shown = np.ones((rows, columns), bool)
+    shapes = text(dataset, "ShutterShape").upper()
+    if "RECTANGULAR" in shapes:
+        edges = [
+            whole(dataset, f"Shutter{side}Edge")
+            for side in ("UpperHorizontal", "LowerHorizontal", "LeftVertical", "RightVertical")
+        ]
+        if None not in edges:
+            top, bottom, left, right = (max(0, edge or 0) for edge in edges)
+            inside = np.zeros_like(shown)
+            inside[max(0, top - 1) : bottom, max(0, left - 1) : right] = True
+            shown &= inside
+    if "CIRCULAR" in shapes:
+        center, radius = (
+            numbers(dataset, "CenterOfCircularShutter"),
+            whole(dataset, "RadiusOfCircularShutter"),
+        )
+        if len(center) == 2 and radius:
+            y, x = np.ogrid[1 : rows + 1, 1 : columns + 1]
+            shown &= (y - center[0]) ** 2 + (x - center[1]) ** 2 <= radius**2
+    if "POLYGONAL" in shapes:
+        corners = numbers(dataset, "VerticesOfThePolygonalShutter")
+        if len(corners) >= 6 and len(corners) % 2 == 0:
+            mask = Pillow.new("1", (columns, rows))
+            outline = [(x - 1, y - 1) for y, x in zip(corners[::2], corners[1::2], strict=True)]
+            ImageDraw.Draw(mask).polygon(outline, fill=1)
+            shown &= np.asarray(mask, bool)
+    return ~shown if shown.mean() >= LEAST_IN_SHUTTER else np.zeros_like(shown)
+
+
+def _modality(dataset: Dataset, stored: Stored) -> Floats:
+    """Modality LUT, which wins, or rescale (PS3.3 C.11.1). A slope that is 0 or no number counts as 1."""
+    lut = _lut(dataset, "ModalityLUTSequence", signed=bool(whole(dataset, "PixelRepresentation")))
+    if lut is not None:
+        first, table, _ = lut
+        return table[np.clip(stored - first, 0, len(table) - 1)]
+    slope = next(iter(numbers(dataset, "RescaleSlope")), 1.0) or 1.0
+    intercept = next(iter(numbers(dataset, "RescaleIntercept")), 0.0)
+    values = stored.astype(np.float32)
+    if (slope, intercept) != (1.0, 0.0):
+        values *= np.float32(slope)
+        values += np.float32(intercept)
+    return values
+
+
+def _window(dataset: Dataset, values: Floats, shown: np.ndarray) -> Floats:
+    """VOI LUT, which wins, or the first window, or from the least to the greatest value (PS3.3 C.11.2).
+
+    A window that can't be used (no number, width 0 or less, width 1, or one that leaves nearly nothing grey)
+    counts as absent.
+    """
+    lut = _lut(dataset, "VOILUTSequence", signed=bool(values.min() < 0))
+    if lut is not None:
+        first, table, bits = lut
+        index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
+        pixels = np.clip(table[index] / np.float32((1 << bits) - 1), 0, 1)
+        if _shows_something(pixels, shown):
+            return pixels
+    center = next(iter(numbers(dataset, "WindowCenter")), None)
+    width = next(iter(numbers(dataset, "WindowWidth")), None)
+    if center is not None and width is not None and width > 0:
+        function = text(dataset, "VOILUTFunction").upper()
+        pixels = None
+        if function == "SIGMOID":
+            pixels = 1 / (1 + np.exp(np.clip((values - center) * (-4 / width), -80, 80)))
+        elif function == "LINEAR_EXACT":
+            pixels = np.clip((values - center) / width + 0.5, 0, 1)
+        elif width > 1:
+            pixels = np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
+        if pixels is not None and _shows_something(pixels, shown):
+            return pixels.astype(np.float32, copy=False)
+    inside = values[shown]
+    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
+    span = high - low
+    return np.clip((values - low) / span, 0, 1) if span > 0 else np.zeros_like(values)
+
+
+def _shows_something(pixels: np.ndarray, shown: np.ndarray) -> bool:
+    grey = (pixels > 0.002) & (pixels < 0.998) & shown
+    return bool(grey.sum() >= LEAST_IN_WINDOW * max(1, shown.sum()))
+
+
+def _lut(dataset: Dataset, keyword: str, *, signed: bool) -> tuple[int, Floats, int] | None:
+    """First value mapped, table and depth of the first item of a LUT sequence; None where there is no usable one.
+
+    Entries are words; where there are only as many bytes as entries, they are bytes (PS3.3 C.11.1.1.1).
+    """
+    try:
+        item = next(iter(dataset.get(keyword) or ()), None)
+        if item is None:
+            return None
+        count, first, bits = (int(n) for n in item.LUTDescriptor)
+        data = item.LUTData
+    except (AttributeError, TypeError, ValueError, KeyError, NotImplementedError, RecursionError):
+        return None
+    count, bits = (count & 0xFFFF) or 65536, bits & 0xFFFF
+    if signed and first > 32767:
+        first -= 65536
+    if isinstance(data, bytes):
+        order = ">" if transfer_syntax(dataset) == EXPLICIT_BE else "<"
+        table = np.frombuffer(data[: count * 2], np.uint8 if len(data) < 2 * count else f"{order}u2")
+    else:
+        table = np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF
+    if len(table) < 2 or not 1 <= bits <= 16:
+        return None
+    return first, table[:count].astype(np.float32), bits
+
+
+def _square(dataset: Dataset, pixels: Floats) -> Floats:
+    """Pixels that are not square are made so, by stretching the coarser direction."""
+    ratio = 1.0  # height of a pixel over its width
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+        pair = numbers(dataset, keyword)
+        if len(pair) == 2 and min(pair) > 0:
+            ratio = pair[0] / pair[1]
+            break
+    height, width = pixels.shape
+    if math.isclose(ratio, 1, rel_tol=0.01) or not 1 / MOST_STRETCH <= ratio <= MOST_STRETCH:
+        return pixels
+    size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise Undecodable("The image claims an impossible size")
+    return np.asarray(Pillow.fromarray(pixels).resize(size, Pillow.Resampling.BILINEAR))
+
+
+def _upright(dataset: Dataset, pixels: Floats) -> Floats:
+    """Turned so that rows run to the patient's left and columns to the feet, where Patient Orientation
+    (PS3.3 C.7.6.1.1.1) says how the picture lies. `R\\F` is mirrored, `R\\H` on its head, `F\\L` on its side."""
+    directions = orientation(dataset)
+    if directions is None:
+        return pixels
+    row, column = directions
+    if row in "HF" and column in "LR":
+        pixels, row, column = pixels.T, column, row
+    if row == "R" and column in "HF":
+        pixels = pixels[:, ::-1]
+    if column == "H" and row in "LR":
+        pixels = pixels[::-1]
+    return pixels

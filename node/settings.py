@@ -1,0 +1,324 @@
+"""config.toml -> one frozen tree of settings. Every default stands here, once.
+
+Unknown keys are errors. What is written in the contract but not built yet is refused with a line that says so.
+"""
+
+import re
+import tomllib
+from datetime import tzinfo
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from model.card import SHIPPED
+from node.errors import Misuse
+
+DEFAULT_FILE = Path("config.toml")
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def _bytes(value: object) -> object:
+    """2000000000, "2 GB" and "2GB" are the same number of bytes."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    if not match or match[2].upper() not in _UNITS:
+        raise ValueError('a size is a number of bytes or like "2 GB", "256 MiB"')
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def _ae_title(value: str) -> str:
+    """An AE title (PS3.5 6.2, VR AE): 1 to 16 characters, no backslash, no control characters, outer spaces lost."""
+    value = value.strip(" ")
+    if not 1 <= len(value) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
+    return value
+
+
+def _not_yet(*words: object) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value in words:
+            raise ValueError(f"{value!r} is not built yet in this version; leave it out")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", value):
+        raise ValueError("a name has 1 to 32 letters, digits, '.', '_' or '-'")
+    return value
+
+
+Size = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)+$", max_length=64)]
+Name = Annotated[str, AfterValidator(_name)]
+Unknown = Annotated[Literal["skip", "analyze"], _not_yet("model")]
+ResultKind = Annotated[
+    Literal["sr", "sc"],
+    _not_yet("text-sr", "gsps", "ko", "pdf", "json", "fhir", "not-analyzed"),
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Node(_Section):
+    ae_title: AETitle = "HILUM"
+    data_dir: Path = Path("hilum-data")
+
+
+class Peer(_Section):
+    """Who may associate: an AE title at a host, which is an address, a network ("10.1.0.0/16") or a name."""
+
+    ae_title: AETitle
+    host: str
+
+
+class Receive(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    engine: Annotated[Literal["pynetdicom"], _not_yet("hilum")] = "pynetdicom"
+    max_associations: Annotated[int, Field(ge=1, le=10_000)] = 250
+    # 128 KiB: DCMTK's largest; a quarter of the CPU a megabyte of the usual 16 KiB
+    max_pdu_bytes: Annotated[int, BeforeValidator(_bytes), Field(ge=4096, le=2**24)] = 131_072
+    max_object_bytes: Size = 4 * 10**9
+    max_inflated_bytes: Size = 256 * 10**6
+    min_free_bytes: Size = 2 * 10**9
+    on_conflict: Literal["refuse", "analyze"] = "refuse"
+    other_storage: Literal["accept", "refuse"] = "accept"
+    extra_classes: tuple[Uid, ...] = ()
+    insecure: bool = False
+    peers: tuple[Peer, ...] = ()
+
+    @property
+    def is_loopback(self) -> bool:
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class Analyze(_Section):
+    workers: Annotated[int, Field(ge=0, le=64)] = 1
+    batch_size: Annotated[int, Field(ge=1, le=256)] = 8
+    max_wait_seconds: Annotated[float, Field(ge=0, le=60)] = 0
+    # None: the model that comes with Hilum
+    model: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The model's folder."""
+        return self.model or SHIPPED
+
+
+class DimseDestination(_Section):
+    name: Name
+    kind: Literal["dimse"] = "dimse"
+    ae_title: AETitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    sr_class: Literal["comprehensive3d", "comprehensive", "enhanced"] = "comprehensive3d"
+    commitment: Annotated[Literal[False], _not_yet(True)] = False
+    results: tuple[ResultKind, ...] = ("sr", "sc")
+
+
+class FolderDestination(_Section):
+    name: Name
+    kind: Literal["folder"]
+    path: Path
+    sr_class: Literal["comprehensive3d", "comprehensive", "enhanced"] = "comprehensive3d"
+    results: tuple[ResultKind, ...] = ("sr", "sc")
+
+
+Destination = Annotated[DimseDestination | FolderDestination, Field(discriminator="kind")]
+
+
+class BodyPartWords(_Section):
+    chest: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+
+
+class ViewWords(_Section):
+    frontal: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+
+
+class Words(_Section):
+    """What a site adds to the words that `model/scope.py` knows."""
+
+    body_part: BodyPartWords = BodyPartWords()
+    view: ViewWords = ViewWords()
+
+
+class Scope(_Section):
+    min_age: Annotated[int, Field(ge=0, le=130)] = 18
+    unknown_age: Unknown = "analyze"
+    unknown_body_part: Unknown = "skip"
+    unknown_view: Unknown = "skip"
+    words: Words = Words()
+
+
+class Report(_Section):
+    per: Annotated[Literal["image"], _not_yet("study")] = "image"
+    intended_use: Annotated[Literal["triage"], _not_yet("marks")] = "triage"
+    # IANA name, "Europe/Berlin"; empty: the machine's own
+    timezone: str = ""
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value:
+            try:
+                ZoneInfo(value)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                raise ValueError(f'no time zone {value!r}; write a name like "Europe/Berlin"') from None
+        return value
+
+    @property
+    def zone(self) -> tzinfo | None:
+        return ZoneInfo(self.timezone) if self.timezone else None
+
+
+class Retention(_Section):
+    images_days: Annotated[int, Field(ge=0)] = 30
+    results_days: Annotated[int, Field(ge=0)] = 90
+    # whole sealed months; 0: never
+    audit_days: Annotated[Literal[0], Field()] = 0
+
+    @field_validator("audit_days", mode="before")
+    @classmethod
+    def _never(cls, value: object) -> object:
+        if value != 0:
+            raise ValueError("expiry of the audit log is not built yet in this version; write 0 (never)")
+        return value
+
+
+class Audit(_Section):
+    identifiers: Annotated[Literal["full"], _not_yet("keyed-hash")] = "full"
+
+
+def _refused_until_built(value: object) -> object:
+    if value:
+        raise ValueError("is not built yet in this version; leave it out")
+    return value
+
+
+class Watch(_Section):
+    http: Annotated[str, BeforeValidator(_refused_until_built)] = ""
+
+
+class Storage(_Section):
+    """Empty: SQLite at `data_dir`/hilum.db."""
+
+    url: Annotated[str, BeforeValidator(_refused_until_built)] = ""
+
+
+class Settings(_Section):
+    node: Node = Node()
+    receive: Receive = Receive()
+    analyze: Analyze = Analyze()
+    destinations: tuple[Destination, ...] = ()
+    scope: Scope = Scope()
+    report: Report = Report()
+    retention: Retention = Retention()
+    audit: Audit = Audit()
+    watch: Watch = Watch()
+    storage: Storage = Storage()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_defaults_to_dimse(cls, value: Any) -> Any:
+        """A destination without `kind` is a DIMSE one: what a PACS administrator means."""
+        if isinstance(value, dict) and isinstance(value.get("destinations"), list):
+            listed = [{"kind": "dimse", **d} if isinstance(d, dict) else d for d in value["destinations"]]
+            value = {**value, "destinations": listed}
+        return value
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        names = [d.name for d in self.destinations]
+        twice = {n for n in names if names.count(n) > 1}
+        if twice:
+            raise ValueError(f"two destinations are called {twice.pop()!r}; give each its own name")
+        return self
+
+    def with_changes(self, section: str, **changes: Any) -> "Settings":
+        """A copy in which one section has other values, checked like the file's; None leaves a value as it is."""
+        changes = {k: v for k, v in changes.items() if v is not None}
+        if not changes:
+            return self
+        tree = self.model_dump(mode="python")
+        tree[section] = {**tree[section], **changes}
+        try:
+            return Settings.model_validate(tree)
+        except ValidationError as e:
+            raise Misuse(_one_line("command line", e)) from e
+
+
+def load(file: Path | None = None) -> Settings:
+    """The settings of `file`; without one those of config.toml in the working folder; without that the defaults.
+
+    Relative paths in the file count from the file's folder. Raises Misuse: one line with file, key, what is
+    wrong and what would be right.
+    """
+    chosen = file or DEFAULT_FILE
+    if file is None and not chosen.exists():
+        return Settings()
+    try:
+        tree = tomllib.loads(chosen.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Misuse(f"{chosen}: no such file; name the configuration with --config FILE") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise Misuse(
+            f"{chosen}: can't be read: {e.strerror if isinstance(e, OSError) else 'not UTF-8'}"
+        ) from e
+    except tomllib.TOMLDecodeError as e:
+        raise Misuse(f"{chosen}: not valid TOML: {e}") from e
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as e:
+        raise Misuse(_one_line(str(chosen), e)) from e
+    return _anchored(settings, chosen.resolve().parent)
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    destinations = tuple(
+        d.model_copy(update={"path": folder / d.path}) if isinstance(d, FolderDestination) else d
+        for d in settings.destinations
+    )
+    node = settings.node.model_copy(update={"data_dir": folder / settings.node.data_dir})
+    model = settings.analyze.model and folder / settings.analyze.model
+    analyze = settings.analyze.model_copy(update={"model": model})
+    return settings.model_copy(update={"destinations": destinations, "node": node, "analyze": analyze})
+
+
+def _one_line(source: str, error: ValidationError) -> str:
+    """The first thing wrong, as `config.toml: receive.port: … (given: 70000)`."""
+    first = error.errors(include_url=False)[0]
+    where = [str(p) for p in first["loc"] if p not in {"dimse", "folder"}]
+    key = ".".join(where) or "file"
+    if first["type"] == "extra_forbidden":
+        return f"{source}: {key}: no such key; see the commented config.toml for those that exist"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    given = first.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    more = len(error.errors()) - 1
+    return f"{source}: {key}: {message}{shown}" + (f"; and {more} more" if more else "")

@@ -1,0 +1,194 @@
+"""How the node does, gathered from its database, its folder and what the supervisor says of itself.
+
+Works as well while the node is stopped. Nothing here predicts, sends or changes anything.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from node import show
+from node.settings import Settings
+from node.state import NodeState, there
+from storage.clock import Clock
+from storage.outbox import DestinationState
+from storage.spool import Disk
+from storage.store import DATABASE, Store
+
+JOB_STATES = ("queued", "running", "done", "skipped", "parked", "discarded")
+DELIVERY_STATES = ("waiting", "sending", "delivered", "committed", "parked", "discarded")
+
+
+@dataclass(frozen=True)
+class Status:
+    """One look at the node. `problems` are sentences, worst first; `holds` is the exit code's question."""
+
+    node: str
+    since: str | None
+    received: int
+    refused_associations: int
+    conflicts: int
+    jobs: dict[str, int]
+    deliveries: dict[str, int]
+    oldest_queued_seconds: float
+    workers: dict[str, int]
+    destinations: dict[str, DestinationState]
+    disk_free_bytes: int
+    problems: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """The node runs, and no destination is down (one that was never tried is not)."""
+        return self.node == "running" and all(d.state != "down" for d in self.destinations.values())
+
+    def as_json(self) -> dict[str, Any]:
+        destinations = {
+            name: {
+                "state": found.state,
+                "waiting": found.waiting,
+                "last_success": show.stamp(found.last_success),
+                "last_error": found.last_error,
+            }
+            for name, found in self.destinations.items()
+        }
+        return {**vars(self), "destinations": destinations, "problems": list(self.problems)}
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What the database says."""
+
+    received: int = 0
+    refused_associations: int = 0
+    conflicts: int = 0
+    jobs: dict[str, int] | None = None
+    deliveries: dict[str, int] | None = None
+    oldest: datetime | None = None
+    destinations: dict[str, DestinationState] | None = None
+
+
+def collect(
+    settings: Settings, running: NodeState | None, *, clock: Clock | None = None, disk: Disk | None = None
+) -> Status:
+    """The state of the node of these settings; `running` is None where none runs.
+
+    A folder in which no node has run yet is a stopped node that received nothing. Raises Elsewhere where the
+    database is of another version, Unavailable where it does not answer.
+    """
+    clock, disk = clock or Clock(), disk or Disk()
+    data_dir = settings.node.data_dir
+    names = [d.name for d in settings.destinations]
+    fresh = not (data_dir / DATABASE).exists()
+    counted = _Counted() if fresh else _count(data_dir, names)
+    unknown = DestinationState("unknown", 0, None, None)
+    destinations = {name: (counted.destinations or {}).get(name, unknown) for name in names}
+    free = disk.free_bytes(there(data_dir))
+    jobs = dict.fromkeys(JOB_STATES, 0) | (counted.jobs or {})
+    deliveries = dict.fromkeys(DELIVERY_STATES, 0) | (counted.deliveries or {})
+    waited = (clock.now() - counted.oldest).total_seconds() if counted.oldest else 0.0
+    return Status(
+        node="running" if running else "stopped",
+        since=running.since if running else None,
+        received=counted.received,
+        refused_associations=counted.refused_associations,
+        conflicts=counted.conflicts,
+        jobs=jobs,
+        deliveries=deliveries,
+        oldest_queued_seconds=round(max(0.0, waited), 3),
+        workers=running.workers if running else {"ready": 0, "wanted": settings.analyze.workers},
+        destinations=destinations,
+        disk_free_bytes=free,
+        problems=tuple(
+            _problems(settings, running, fresh, free, counted.conflicts, jobs, deliveries, destinations)
+        ),
+    )
+
+
+def _count(data_dir: Path, names: list[str]) -> _Counted:
+    store = Store.open(data_dir)
+    try:
+        with store.database.read() as tx:
+            return _Counted(
+                received=store.objects.count(tx),
+                refused_associations=store.audit.count(tx, "association.refused"),
+                conflicts=store.audit.count(tx, "object.conflict"),
+                jobs=store.jobs.counts(tx),
+                deliveries=store.outbox.counts(tx),
+                oldest=store.jobs.oldest_queued(tx),
+                destinations=store.outbox.destination_states(tx, names),
+            )
+    finally:
+        store.close()
+
+
+def _problems(
+    settings: Settings,
+    running: NodeState | None,
+    fresh: bool,
+    free: int,
+    conflicts: int,
+    jobs: dict[str, int],
+    deliveries: dict[str, int],
+    destinations: dict[str, DestinationState],
+) -> list[str]:
+    found = []
+    if running is None:
+        found.append(
+            f"no node has run with {settings.node.data_dir} yet: start one with `hilum serve`"
+            if fresh
+            else "the node is stopped: start it with `hilum serve`"
+        )
+    elif running.problem:
+        found.append(running.problem)
+    floor = settings.receive.min_free_bytes
+    if free < floor:
+        found.append(
+            f"the disk is below its floor: {show.size(free)} free, [receive] min_free_bytes is "
+            f"{show.size(floor)}; nothing is received or analyzed until there is more room"
+        )
+    found += [
+        f"destination {name} is down: {state.last_error or 'no answer'}"
+        for name, state in destinations.items()
+        if state.state == "down"
+    ]
+    if conflicts:
+        found.append(
+            f"{conflicts} objects came with other content under a UID that is kept, and were refused; "
+            f'[receive] on_conflict is "{settings.receive.on_conflict}": "refuse" keeps the first, "analyze" '
+            "reads later ones too (never those of another patient, study or series)"
+        )
+    if jobs["parked"]:
+        found.append(f"{jobs['parked']} jobs are parked: see `hilum jobs list --state parked`")
+    if deliveries["parked"]:
+        found.append(
+            f"{deliveries['parked']} deliveries are parked: see `hilum deliveries list --state parked`"
+        )
+    return found
+
+
+def describe(status: Status) -> None:
+    """Prints it for a person."""
+    since = f" since {show.when(datetime.fromisoformat(status.since))}" if status.since else ""
+    print(f"node        {status.node}{since}")
+    print(f"workers     {status.workers['ready']} of {status.workers['wanted']} ready")
+    print(f"received    {status.received} objects; {status.refused_associations} associations refused")
+    print(f"jobs        {_counts(status.jobs)}")
+    print(f"deliveries  {_counts(status.deliveries)}")
+    if status.jobs["queued"]:
+        print(f"oldest      queued for {status.oldest_queued_seconds:.0f} s")
+    print(f"disk        {show.size(status.disk_free_bytes)} free")
+    if status.destinations:
+        show.table(
+            ("destination", "state", "waiting", "last success", "last error"),
+            [
+                (name, d.state, d.waiting, show.when(d.last_success), d.last_error or "")
+                for name, d in status.destinations.items()
+            ],
+        )
+    for problem in status.problems:
+        print(f"! {problem}")
+
+
+def _counts(counted: dict[str, int]) -> str:
+    return ", ".join(f"{n} {state}" for state, n in counted.items())

@@ -1,0 +1,357 @@
+"""`hilum serve`: prepares the data folder, starts the processes, restarts what dies, stops them in order.
+
+    receiver, worker-1 … worker-n, deliverer, housekeeper
+
+The supervisor alone creates and migrates the database, and puts right what a crash left. A process that dies is
+started again, after a pause that grows while it keeps dying. SIGTERM: receiver first, so that nothing new is
+acknowledged, then the others; everything has ended within 10 seconds, and what was under way is found by the next
+start.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from model import card
+from node import log, recover
+from node.child import NO_MODEL_EXIT
+from node.errors import BadEnvironment, Misuse
+from node.settings import Settings
+from node.state import NodeState, locked
+from storage.errors import Elsewhere, StorageError, Unavailable
+from storage.store import Store
+
+GRACE_SECONDS = 8.0
+RECEIVER_GRACE_SECONDS = 5.0
+TICK_SECONDS = 0.2
+LEASE_CHECK_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 60.0
+# a process that lived this long did its work: its next death starts the pauses anew
+SETTLED_SECONDS = 30.0
+MODEL_TRIES = 3
+
+
+@dataclass
+class Process:
+    """One kind of child and the one that runs now."""
+
+    name: str
+    module: str
+    popen: subprocess.Popen[bytes] | None = None
+    ready_fd: int = -1
+    is_ready: bool = False
+    said: bytes = b""
+    started: float = 0.0
+    deaths: int = 0
+    again_at: float = 0.0
+    model_failures: int = 0
+
+    @property
+    def owner(self) -> str:
+        return f"{self.name}:{self.popen.pid}" if self.popen else ""
+
+
+def serve(settings: Settings) -> int:
+    """Runs the node until SIGTERM or SIGINT; the exit code. Raises Misuse, BadEnvironment."""
+    log.configure("supervisor")
+    # whatever the data folder's own mode is, what lies in it is its owner's alone
+    os.umask(0o077)
+    refuse_exposure(settings)
+    data_dir = settings.node.data_dir.absolute()
+    settings = settings.with_changes("node", data_dir=data_dir)
+    with locked(data_dir):
+        recover.refuse_lost_database(data_dir)
+        try:
+            store = Store.create(data_dir)
+        except (Elsewhere, Unavailable) as e:
+            raise BadEnvironment(str(e)) from e
+        try:
+            return Supervisor(store, settings).run()
+        except StorageError as e:
+            raise BadEnvironment(str(e)) from e
+        finally:
+            store.close()
+
+
+def refuse_exposure(settings: Settings) -> None:
+    """Beyond loopback a node listens only to those it knows. Raises Misuse."""
+    receive = settings.receive
+    if receive.is_loopback or receive.peers or receive.insecure:
+        return
+    raise Misuse(
+        f"receive.peers is empty, and host {receive.host} is reachable from outside: list who may send as "
+        'peers = [{ ae_title = "…", host = "…" }], or set receive.insecure = true'
+    )
+
+
+class Supervisor:
+    """The processes of one node."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._stop = False
+        self._announced = False
+        self._since = datetime.now(UTC).isoformat(timespec="seconds")
+        self._port = settings.receive.port
+        self._leases_at = 0.0
+        self._told: NodeState | None = None
+        self._receiver = Process("receiver", "node.receive.server")
+        self._workers = [
+            Process(f"worker-{n}", "node.analyze.worker") for n in range(1, settings.analyze.workers + 1)
+        ]
+        self._others = [Process("deliverer", "node.deliver.lanes"), Process("housekeeper", "node.housekeep")]
+        self._parent_read, self._parent_write = os.pipe()
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._prepare()
+        for process in self._processes:
+            self._start(process)
+        failure = 0
+        while not self._stop and not failure:
+            self._hear()
+            failure = self._mourn()
+            self._free_stuck()
+            self._tell()
+        self._shut_down()
+        return failure
+
+    @property
+    def _processes(self) -> list[Process]:
+        return [self._receiver, *self._others, *self._workers]
+
+    def _prepare(self) -> None:
+        settings, receive = self._settings, self._settings.receive
+        for stale in (settings.node.data_dir / "run").glob("*.sock"):
+            stale.unlink(missing_ok=True)
+        model = card.sha256_of(settings.analyze.folder)
+        found = recover.after_stop(self._store, settings, model)
+        if found.anything:
+            log.get().warning("recovered", **{k: v for k, v in found.detail().items() if isinstance(v, int)})
+        exposed = not receive.is_loopback and not receive.peers
+        if exposed:
+            log.get().warning(
+                "receive.insecure: anybody who reaches this port may send images", host=receive.host
+            )
+        with self._store.database.write() as tx:
+            self._store.audit.record(
+                tx,
+                "node.started",
+                detail={
+                    "host": receive.host,
+                    "port": receive.port,
+                    "ae_title": settings.node.ae_title,
+                    "model": model,
+                    "insecure": receive.insecure,
+                    "exposed": exposed,
+                },
+            )
+            for key, old, new in self._configuration_changes():
+                self._store.audit.record(tx, "config.changed", detail={"key": key, "old": old, "new": new})
+        self._keep_configuration()
+
+    def _start(self, process: Process) -> None:
+        ready_read, ready_write = os.pipe()
+        process.popen = subprocess.Popen(
+            [sys.executable, "-m", process.module, process.name, str(ready_write), str(self._parent_read)],
+            stdin=subprocess.PIPE,
+            pass_fds=(ready_write, self._parent_read),
+        )
+        os.close(ready_write)
+        assert process.popen.stdin is not None
+        try:
+            process.popen.stdin.write(self._settings.model_dump_json().encode())
+            process.popen.stdin.close()
+        except BrokenPipeError:
+            log.get().warning("a process ended before it began", name=process.name)
+        process.ready_fd, process.is_ready, process.said = ready_read, False, b""
+        process.started = time.monotonic()
+
+    def _hear(self) -> None:
+        """Waits a tick for processes that say they are ready."""
+        silent = [p for p in self._processes if p.ready_fd >= 0]
+        heard, _, _ = select.select([p.ready_fd for p in silent], [], [], TICK_SECONDS)
+        if not silent:
+            time.sleep(TICK_SECONDS)
+        for process in silent:
+            if process.ready_fd not in heard:
+                continue
+            said = os.read(process.ready_fd, 4096)
+            process.said += said
+            if not said or b"\n" in process.said:
+                os.close(process.ready_fd)
+                process.ready_fd = -1
+            if b"\n" in process.said:
+                process.is_ready = True
+                process.model_failures = 0
+                log.get().info("process ready", name=process.name, seconds=_since(process.started))
+        words = self._receiver.said.split()
+        if self._receiver.is_ready and len(words) == 2:
+            self._port = int(words[1])
+        self._announce()
+
+    def _announce(self) -> None:
+        """The contract's one line on stdout: the port is open, and a worker has loaded the model."""
+        served = any(p.is_ready for p in self._workers) or not self._workers
+        if self._announced or not served or not self._receiver.is_ready:
+            return
+        self._announced = True
+        receive = self._settings.receive
+        print(f"ready: {self._settings.node.ae_title} on {receive.host}:{self._port}", flush=True)
+
+    def _mourn(self) -> int:
+        """Starts again what has died; the exit code if the node can't go on at all, else 0."""
+        now = time.monotonic()
+        for process in self._processes:
+            if process.popen is None:
+                if now >= process.again_at:
+                    self._start(process)
+                continue
+            code = process.popen.poll()
+            if code is None:
+                continue
+            was_ready = process.is_ready
+            self._bury(process)
+            if process is self._receiver and not was_ready and not process.deaths and code in {2, 3}:
+                return code
+            settled = was_ready and now - process.started > SETTLED_SECONDS
+            process.deaths = 0 if settled else process.deaths + 1
+            pause = min(FIRST_PAUSE_SECONDS * 2**process.deaths, LONGEST_PAUSE_SECONDS)
+            if code == NO_MODEL_EXIT:
+                process.model_failures += 1
+                if process.model_failures >= MODEL_TRIES:
+                    pause = LONGEST_PAUSE_SECONDS
+            process.again_at = now + pause
+            log.get().error(
+                "process ended, starts again", name=process.name, code=code, pause=round(pause, 1)
+            )
+        return 0
+
+    def _bury(self, process: Process) -> None:
+        """What a dead process had in hand goes back."""
+        if process.ready_fd >= 0:
+            os.close(process.ready_fd)
+        owner = process.owner
+        process.popen, process.ready_fd, process.is_ready = None, -1, False
+        if process is self._receiver:
+            self._store.spool.sweep("objects")
+        try:
+            with self._store.database.write() as tx:
+                if process in self._workers:
+                    self._store.jobs.died(tx, owner)
+                elif process.name == "deliverer":
+                    self._store.outbox.recover(tx, owner)
+        except Unavailable as e:
+            log.get().error(
+                "what a dead process held is freed at the next start", name=process.name, reason=str(e)
+            )
+
+    def _free_stuck(self) -> None:
+        """A worker whose lease ran out hangs: it is killed, and `_mourn` does the rest."""
+        now = time.monotonic()
+        if now < self._leases_at:
+            return
+        self._leases_at = now + LEASE_CHECK_SECONDS
+        try:
+            with self._store.database.read() as tx:
+                late = self._store.jobs.expired(tx)
+        except Unavailable:
+            return
+        for process in self._workers:
+            if process.popen is not None and process.owner in late:
+                log.get().error("worker hangs and is killed", name=process.name)
+                process.popen.kill()
+
+    def _tell(self) -> None:
+        """Writes run/node.json when it has changed."""
+        receive = self._settings.receive
+        problem = ""
+        if any(p.model_failures >= MODEL_TRIES for p in self._workers):
+            problem = "no worker can load the model; images are received and wait (see `hilum check`)"
+        state = NodeState(
+            pid=os.getpid(),
+            since=self._since,
+            host=receive.host,
+            port=self._port,
+            ae_title=self._settings.node.ae_title,
+            workers={"ready": sum(p.is_ready for p in self._workers), "wanted": len(self._workers)},
+            problem=problem,
+        )
+        if state != self._told:
+            _write(self._settings.node.data_dir / "run" / "node.json", asdict(state))
+            self._told = state
+
+    def _shut_down(self) -> None:
+        began = time.monotonic()
+        self._end([self._receiver], began + RECEIVER_GRACE_SECONDS)
+        self._end([*self._others, *self._workers], began + GRACE_SECONDS)
+        with self._store.database.write() as tx:
+            self._store.jobs.recover(tx)
+            self._store.outbox.recover(tx)
+            self._store.audit.record(tx, "node.stopped", detail={"seconds": _since(began)})
+        self._store.database.checkpoint()
+        log.get().info("stopped", seconds=_since(began))
+
+    def _end(self, processes: list[Process], deadline: float) -> None:
+        alive = [p.popen for p in processes if p.popen is not None and p.popen.poll() is None]
+        for popen in alive:
+            popen.terminate()
+        for popen in alive:
+            try:
+                popen.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                popen.kill()
+                popen.wait()
+
+    def _configuration_changes(self) -> list[tuple[str, Any, Any]]:
+        """(key, old, new) of what differs from the configuration of the last start; none at the first."""
+        try:
+            old = _flat(json.loads(self._configuration_file.read_text()))
+        except (OSError, ValueError):
+            return []
+        new = _flat(json.loads(self._settings.model_dump_json()))
+        return [
+            (key, old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+        ]
+
+    def _keep_configuration(self) -> None:
+        _write(self._configuration_file, json.loads(self._settings.model_dump_json()))
+
+    @property
+    def _configuration_file(self) -> Path:
+        return self._settings.node.data_dir / "run" / "configuration.json"
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop = True
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """{"receive": {"port": 1}} -> {"receive.port": 1}; lists are values."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _write(path: Path, tree: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(tree))
+    temporary.rename(path)
+
+
+def _since(moment: float) -> float:
+    return round(time.monotonic() - moment, 2)

@@ -1,0 +1,22 @@
+"""Socket options that decide between 22 and 700 images a second.
+
+DCMTK writes a PDU's header and its body in two calls. With Nagle's algorithm on its side and delayed
+acknowledgements on ours, each image waits 44 ms for nothing; acknowledging at once lifts an unpatched `storescu`
+from 22 images/s to 355-1440 (1 KB objects, loopback).
+"""
+
+import socket
+
+# Linux only, and not sticky: the kernel falls back to delayed acknowledgements by itself
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+
+
+def no_delay(sock: socket.socket) -> None:
+    """What we send leaves at once (no Nagle). Once a connection."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def acknowledge_at_once(sock: socket.socket) -> None:
+    """What arrives is acknowledged at once. Before each wait for bytes, since it does not last."""
+    if _QUICKACK is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)

@@ -1,0 +1,149 @@
+"""Engine, pragmas, transactions.
+
+SQLite in WAL with synchronous=FULL: what was committed survives a power cut. The supervisor creates the file and
+switches it to WAL before any other process starts, since two processes doing so at once can lock each other out
+for good (measured: 1 of 40 starts). Every write begins IMMEDIATE, is short and never waits for a network or a
+file; checkpoints are the housekeeper's.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from storage.errors import Elsewhere, Unavailable
+
+BUSY_SECONDS = 30
+# the newest revision under storage/migrations; a test holds it to Alembic's own head
+REVISION = "0001"
+
+
+class Database:
+    """One process's door to the database.
+
+    Raises Unavailable where the disk or the file does not take the work, Elsewhere where the database is missing
+    or of another version.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._engine = _engine(file)
+
+    @classmethod
+    def create(cls, file: Path) -> "Database":
+        """Creates or migrates the file. For the supervisor alone, before any other process has it open."""
+        database = cls(file)
+        database._pragma("journal_mode=WAL")
+        database._migrate()
+        return database
+
+    @classmethod
+    def open(cls, file: Path) -> "Database":
+        if not file.exists():
+            raise Elsewhere(f"{file} does not exist: no node has run with this data folder")
+        database = cls(file)
+        found = database._revision()
+        if found != REVISION:
+            raise Elsewhere(
+                f"{file} is at revision {found or 'none'}, this Hilum needs {REVISION}: start `hilum serve`"
+            )
+        return database
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction, BEGIN IMMEDIATE; committed when the block ends, rolled back when it raises."""
+        with _translated(), self._engine.connect() as connection:
+            connection.execution_options(begin="IMMEDIATE")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One snapshot. Don't hold it over an export: page instead."""
+        with _translated(), self._engine.connect() as connection:
+            connection.execution_options(begin="DEFERRED")
+            with connection.begin():
+                yield connection
+
+    def checkpoint(self) -> None:
+        """Moves the WAL into the file as far as readers allow."""
+        self._pragma("wal_checkpoint(PASSIVE)")
+
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong with the file (every page is read); none in a sound one. Raises Unavailable."""
+        with self.read() as tx:
+            told = tx.execute(text("PRAGMA quick_check(10)")).scalars().all()
+        return [] if told == ["ok"] else [str(line) for line in told]
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _pragma(self, statement: str) -> None:
+        """A pragma that SQLite takes outside of transactions only."""
+        with _translated(), closing(self._engine.raw_connection()) as raw:
+            raw.cursor().execute(f"PRAGMA {statement}")
+
+    def _revision(self) -> str | None:
+        with self.read() as tx:
+            known = tx.execute(text("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")).first()
+            return tx.execute(text("SELECT version_num FROM alembic_version")).scalar() if known else None
+
+    def _migrate(self) -> None:
+        found = self._revision()
+        if found == REVISION:
+            return
+        if found is not None and found > REVISION:
+            raise Elsewhere(
+                f"{self.file} was written by a newer Hilum (revision {found}); this one knows {REVISION}"
+            )
+        # Alembic is slow to import, and only a new or an old database needs it
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with _translated(), self._engine.connect() as connection:
+            config.attributes["connection"] = connection.execution_options(begin="IMMEDIATE")
+            command.upgrade(config, "head")
+
+
+def _engine(file: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{file}",
+        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=0", "trusted_schema=OFF"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        # sqlite3 would begin late and DEFERRED; a write that starts by reading could then fail at its first write
+        connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+
+    return engine
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as e:
+        raise Unavailable(f"the database does not take the work: {e.orig}") from e
+    except DatabaseError as e:
+        if "malformed" in str(e.orig) or "not a database" in str(e.orig):
+            raise Unavailable(f"the database is damaged: {e.orig}; see `hilum check --repair`") from e
+        raise
+
+
+def new_id(inserted: CursorResult[Any]) -> int:
+    """The primary key of the one row that was just inserted."""
+    key = inserted.inserted_primary_key
+    assert key is not None
+    identity: int = key[0]
+    return identity

@@ -1,0 +1,171 @@
+"""What we made: a report at revision n, of one job, and the result objects that it is made of."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from storage.audit import About, Audit, PatientKeys
+from storage.clock import Clock, stamp
+from storage.database import new_id
+from storage.errors import WrongState
+from storage.jobs import Job
+from storage.outbox import Outbox
+from storage.schema import deliveries, jobs, objects, report_jobs, reports, results
+
+REBUILT = "rebuilt from the spool"
+
+
+@dataclass(frozen=True)
+class Made:
+    """One object that a writer made and whose file lasts."""
+
+    writer: str
+    variant: str
+    sop_class: str
+    sop_instance: str
+    content_hash: str
+    file: str
+    destinations: tuple[str, ...]
+    # what of the source could not be passed on as it was; names attributes, no values
+    notes: tuple[str, ...] = ()
+
+
+class Results:
+    def __init__(self, audit: Audit, clock: Clock, outbox: Outbox) -> None:
+        self._audit = audit
+        self._clock = clock
+        self._outbox = outbox
+
+    def next_revision(self, tx: Connection, subject: str) -> int:
+        """The number that the next report on this subject gets, from 1."""
+        newest = tx.execute(select(func.max(reports.c.revision)).where(reports.c.subject == subject)).scalar()
+        return (newest or 0) + 1
+
+    def predecessors(self, tx: Connection, subject: str) -> list[tuple[str, str, str, str]]:
+        """(writer, variant, SOP class, SOP instance) of what the newest report on this subject is made of."""
+        newest = select(func.max(reports.c.revision)).where(reports.c.subject == subject).scalar_subquery()
+        rows = tx.execute(
+            select(results.c.writer, results.c.variant, results.c.sop_class, results.c.sop_instance)
+            .join(reports, reports.c.id == results.c.report_id)
+            .where(reports.c.subject == subject, reports.c.revision == newest, results.c.state == "made")
+            .order_by(results.c.id)
+        )
+        return [(row.writer, row.variant, row.sop_class, row.sop_instance) for row in rows]
+
+    def add(self, tx: Connection, job: Job, revision: int, made: Iterable[Made]) -> None:
+        """A report of one job with its results, and a delivery to each of their destinations.
+
+        Records result.made for each.
+        """
+        report_id = self._report(tx, job.sop_instance, revision, job.id)
+        for result in made:
+            result_id = self._insert(tx, report_id, result, "")
+            detail: dict[str, Any] = {
+                "job": job.id,
+                "writer": result.writer,
+                "result": result.sop_instance,
+                "revision": revision,
+                "content_hash": result.content_hash,
+            }
+            if result.notes:
+                detail["notes"] = result.notes
+            self._audit.record(tx, "result.made", about=job.about, detail=detail)
+            for destination in result.destinations:
+                self._outbox.queue(tx, result_id, destination)
+
+    def quarantined(self, tx: Connection, job: Job, reason: str) -> None:
+        """Records that a result of this job did not pass its check; nothing of it is kept or sent."""
+        detail = {"job": job.id, "reason": reason}
+        self._audit.record(tx, "result.quarantined", about=job.about, outcome="failure", detail=detail)
+
+    def adopt(self, tx: Connection, result: Made, source: str, source_hash: str, revision: int) -> None:
+        """A result whose rows were lost, found in the spool: its deliveries parked, since nobody knows.
+
+        What it was made of has been read and is not read again. Raises WrongState where no such object is known.
+        """
+        job = tx.execute(
+            select(jobs.c.id, jobs.c.state)
+            .join(objects, objects.c.id == jobs.c.object_id)
+            .where(objects.c.sop_instance == source, objects.c.content_hash == source_hash)
+            .order_by(jobs.c.id.desc())
+            .limit(1)
+        ).first()
+        if job is None:
+            raise WrongState(f"the image {source} of this result is not in the spool")
+        if job.state in {"parked", "queued"}:
+            now = self._clock.stamp()
+            done = {"state": "done", "reason": REBUILT, "finished_at": now}
+            tx.execute(update(jobs).where(jobs.c.id == job.id).values(done))
+        known = select(reports.c.id).where(reports.c.subject == source, reports.c.revision == revision)
+        report_id = tx.execute(known).scalar() or self._report(tx, source, revision, job.id)
+        result_id = self._insert(tx, report_id, result, REBUILT)
+        for destination in result.destinations:
+            self._outbox.queue_parked(tx, result_id, destination, f"delivery unknown: {REBUILT}")
+
+    def expirable(self, tx: Connection, before: datetime, limit: int = 100) -> list[tuple[int, str]]:
+        """(id, file) of results made before that moment whose deliveries have all come to an end."""
+        pending = select(deliveries.c.result_id).where(
+            deliveries.c.state.in_(("waiting", "sending", "parked"))
+        )
+        rows = tx.execute(
+            select(results.c.id, results.c.file)
+            .where(
+                results.c.file.is_not(None), results.c.made_at < stamp(before), results.c.id.not_in(pending)
+            )
+            .order_by(results.c.id)
+            .limit(limit)
+        )
+        return [(row.id, row.file) for row in rows]
+
+    def forget_file(self, tx: Connection, result_id: int) -> None:
+        """The result's file has expired; the row stays, so that it is known when it comes back. Records it."""
+        row = tx.execute(
+            select(
+                results.c.sop_instance,
+                results.c.content_hash,
+                objects.c.sop_instance.label("source"),
+                objects.c.study,
+                objects.c.patient,
+                objects.c.patient_name,
+                objects.c.accession,
+            )
+            .join_from(results, report_jobs, report_jobs.c.report_id == results.c.report_id)
+            .join(jobs, jobs.c.id == report_jobs.c.job_id)
+            .join(objects, objects.c.id == jobs.c.object_id)
+            .where(results.c.id == result_id)
+        ).first()
+        tx.execute(update(results).where(results.c.id == result_id).values(file=None))
+        if row is not None:
+            keys = PatientKeys(row.patient, row.patient_name, row.accession)
+            detail = {"what": "result", "result": row.sop_instance, "content_hash": row.content_hash}
+            self._audit.record(tx, "object.expired", about=About(keys, row.study, row.source), detail=detail)
+
+    def files(self, tx: Connection) -> set[str]:
+        """The spool files that have a row."""
+        return set(tx.execute(select(results.c.file).where(results.c.file.is_not(None))).scalars())
+
+    def _report(self, tx: Connection, subject: str, revision: int, job_id: int) -> int:
+        now = self._clock.stamp()
+        row = tx.execute(insert(reports).values(subject=subject, revision=revision, created_at=now))
+        tx.execute(insert(report_jobs).values(report_id=new_id(row), job_id=job_id))
+        return new_id(row)
+
+    def _insert(self, tx: Connection, report_id: int, result: Made, reason: str) -> int:
+        row = tx.execute(
+            insert(results).values(
+                report_id=report_id,
+                writer=result.writer,
+                variant=result.variant,
+                state="made",
+                reason=reason,
+                sop_class=result.sop_class,
+                sop_instance=result.sop_instance,
+                content_hash=result.content_hash,
+                file=result.file,
+                made_at=self._clock.stamp(),
+            )
+        )
+        return new_id(row)

@@ -1,0 +1,223 @@
+"""The tables. One row is one thing; the states of a row are in its comment.
+
+Times are UTC, ISO 8601 with microseconds and `Z`: they sort as text and a person can read them. Leases count in
+seconds of the system's monotonic clock; a restart of the node clears them.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+UID = String(64)
+TIME = String(27)
+HASH = String(71)
+
+objects = Table(
+    "objects",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sop_instance", UID, nullable=False),
+    # 1 for the first; other bytes under the same UID raise it where the site wants them read
+    Column("revision", Integer, nullable=False),
+    Column("sop_class", UID, nullable=False),
+    Column("series", UID, nullable=False),
+    Column("study", UID, nullable=False),
+    # keyed hash of the PatientID, for conflicts; no name and no identifier lies in this table
+    Column("patient", String(64), nullable=False),
+    # the audit log's keys of the patient's name and the accession number
+    Column("patient_name", String(64), nullable=False),
+    Column("accession", String(64), nullable=False),
+    Column("transfer_syntax", UID, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("content_hash", HASH, nullable=False),
+    # the file's name in the spool; null once it has expired
+    Column("file", String(255), unique=True),
+    Column("received_at", TIME, nullable=False),
+    Column("calling_ae", String(16), nullable=False),
+    Column("host", String(255), nullable=False),
+    # a result of our own that came back
+    Column("own", Boolean, nullable=False),
+    UniqueConstraint("sop_instance", "revision"),
+    Index(None, "study"),
+    Index(None, "received_at"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("object_id", ForeignKey("objects.id"), nullable=False),
+    # the SHA-256 of the model's weights
+    Column("model", HASH, nullable=False),
+    Column("request", Integer, nullable=False),
+    # queued, running, done, skipped, parked, discarded
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    # how often it was claimed
+    Column("attempt", Integer, nullable=False),
+    # lone attempts that ended in a dead process or an I/O error; at three it is parked
+    Column("failures", Integer, nullable=False),
+    # to be tried alone, since a worker died with it in its batch
+    Column("alone", Boolean, nullable=False),
+    # how many jobs were claimed together with it, itself included
+    Column("batch", Integer, nullable=False),
+    Column("owner", String(64)),
+    Column("lease_until", Float),
+    Column("picture_hash", HASH),
+    Column("created_at", TIME, nullable=False),
+    Column("finished_at", TIME),
+    UniqueConstraint("object_id", "model", "request"),
+    Index(None, "state", "id"),
+)
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("label", String(64), primary_key=True),
+    Column("raw", Float, nullable=False),
+    Column("calibrated", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("present", Boolean, nullable=False),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    # what it reports on: a SOP Instance UID (or, per study, a Study Instance UID)
+    Column("subject", UID, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    UniqueConstraint("subject", "revision"),
+)
+
+report_jobs = Table(
+    "report_jobs",
+    metadata,
+    Column("report_id", ForeignKey("reports.id"), primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("report_id", ForeignKey("reports.id"), nullable=False),
+    Column("writer", String(32), nullable=False),
+    # the SOP class or whatever else a destination makes differ
+    Column("variant", String(32), nullable=False),
+    # made, quarantined
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("sop_class", UID, nullable=False),
+    Column("sop_instance", UID, nullable=False, unique=True),
+    Column("content_hash", HASH, nullable=False),
+    Column("file", String(255), unique=True),
+    Column("made_at", TIME, nullable=False),
+    UniqueConstraint("report_id", "writer", "variant"),
+    Index(None, "made_at"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("result_id", ForeignKey("results.id"), nullable=False),
+    Column("destination", String(32), nullable=False),
+    # waiting, sending, delivered, committed, parked, discarded
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("next_attempt_at", TIME, nullable=False),
+    Column("owner", String(64)),
+    Column("lease_until", Float),
+    Column("reason", Text, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("finished_at", TIME),
+    UniqueConstraint("result_id", "destination"),
+    Index(None, "destination", "state", "next_attempt_at"),
+)
+
+destinations = Table(
+    "destinations",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    # did the last try reach it?
+    Column("reached", Boolean, nullable=False),
+    Column("last_try", TIME, nullable=False),
+    Column("last_success", TIME),
+    Column("last_error", Text),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("time", TIME, nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("patient", String(64), nullable=False),
+    Column("study", UID, nullable=False),
+    Column("sop", UID, nullable=False),
+    # canonical JSON, UTF-8; holds all of the record
+    Column("payload", LargeBinary, nullable=False),
+    # SHA-256 of the payload
+    Column("hash", LargeBinary(32), nullable=False),
+    Index(None, "time"),
+    Index(None, "event", "id"),
+    Index(None, "study", "id"),
+    Index(None, "sop", "id"),
+    sqlite_autoincrement=True,
+)
+
+audit_identity = Table(
+    "audit_identity",
+    metadata,
+    # the keyed hash that the payload carries
+    Column("key", String(64), primary_key=True),
+    # patient_id, patient_name, accession
+    Column("kind", String(16), nullable=False),
+    # null once it has been erased
+    Column("value", Text),
+    Index(None, "value"),
+)
+
+audit_seal = Table(
+    "audit_seal",
+    metadata,
+    Column("block", Integer, primary_key=True),
+    Column("time", TIME, nullable=False),
+    Column("first_id", Integer, nullable=False),
+    Column("last_id", Integer, nullable=False),
+    # SHA-256 of the previous block's hash and of the records' hashes in the order of their ids
+    Column("hash", LargeBinary(32), nullable=False),
+    UniqueConstraint("last_id"),
+)
+
+# nobody rewrites what happened; erasure of names touches audit_identity only
+AUDIT_TRIGGERS = tuple(
+    f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+    f"BEGIN SELECT RAISE(ABORT, 'the audit log is never changed'); END"
+    for table in ("audit", "audit_seal")
+    for verb in ("UPDATE", "DELETE")
+)

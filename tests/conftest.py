@@ -1,0 +1,71 @@
+"""What many tests need: the data beside the repository, real peers, free ports."""
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+# the fixtures `orthanc` and `storescp`
+pytest_plugins = ["peers.servers"]
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("HILUM_SHARED", REPOSITORY.parent / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def log_of_its_own() -> Iterator[None]:
+    """A command that a test ran in this process has bound the log to a stream that is closed after the test."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The data beside the repository; it is never copied into it."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("the data folder beside the repository is absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(shared_data: Path) -> Path:
+    return shared_data / "dicom"
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """`program("storescu")` is the path of a real peer's program; skips where it is not installed.
+
+    pynetdicom puts programs of the same names beside this Python: those are not meant.
+    """
+    beside = str(Path(sys.executable).parent)
+
+    def find(name: str) -> str:
+        path = os.pathsep.join(p for p in os.environ.get("PATH", "").split(os.pathsep) if p != beside)
+        path += os.pathsep + "/usr/bin" + os.pathsep + "/usr/sbin"
+        found = shutil.which(name, path=path)
+        if name in {"dciodvfy", "dcentvfy"} and not found:
+            found = shutil.which(name, path=beside)
+        if not found:
+            pytest.skip(f"{name} is not installed")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    def find() -> int:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port: int = s.getsockname()[1]
+            return port
+
+    return find
