@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +52,12 @@ def main() -> int:
 
 def receive(folder: Path, images: int, rounds: int, senders: int, kilobytes: int) -> None:
     """Images a second until the last Success."""
-    nodes: dict[str, Callable[[Path], object]] = {
+    nodes: dict[str, Callable[[Path], AbstractContextManager[int]] | None] = {
         "disk: write, fsync, rename, fsync folder": None,
         "storescp": lambda at: storescp(at, 0),
         "storescp --fork +B": lambda at: storescp(at, 0, "--fork", "+B"),
         "hilum": lambda at: hilum(at, ""),
-    }  # type: ignore[dict-item]
+    }
     rates: dict[str, list[float]] = {name: [] for name in nodes}
     cpu: dict[str, list[float]] = {name: [] for name in nodes}
     for number in range(rounds):
@@ -68,11 +68,12 @@ def receive(folder: Path, images: int, rounds: int, senders: int, kilobytes: int
             at = folder / "node"
             at.mkdir()
             os.sync()
-            if nodes[name] is None:
+            start = nodes[name]
+            if start is None:
                 rates[name].append(images / disk(at, files, senders))
             else:
                 before = resource.getrusage(resource.RUSAGE_CHILDREN)
-                with nodes[name](at) as port:  # type: ignore[attr-defined]
+                with start(at) as port:
                     sent, sender_cpu = send(port, files, senders)
                     rates[name].append(images / sent)
                 after = resource.getrusage(resource.RUSAGE_CHILDREN)
