@@ -26,6 +26,15 @@ SHIPPED = Path(__file__).parent / "shipped"
 _T = TypeVar("_T", str, int)
 
 ARCHITECTURES = ("vgg16",)
+POOLS = tuple(
+    f"block{block}_pool{regions}"
+    for block in range(1, 6)
+    for regions in ("", *(f"/{n}" for n in range(2, 8)))
+)
+"""Averaged over the whole picture, or over 2 x 2 to 7 x 7 regions of it (`block4_pool/3`)."""
+HEADS = ("averages", "roots", "flatten")
+WIDEST, DEEPEST = 4096, 4
+"""Units of a hidden layer, and hidden layers: VGG16's own head had two of 4,096."""
 FITS = ("stretch",)
 LARGEST_SIDE = 1024
 """No VGG16 was ever trained on more; a typing error would take all memory (3 floats a pixel, batch times)."""
@@ -46,7 +55,7 @@ class Card:
     """Of the weights file, as `sha256:` and 64 hexadecimal digits."""
     architecture: str
     pools: tuple[str, ...]
-    """The layers whose averages over the picture the head reads."""
+    """The layers that the head reads: their averages over the picture, or all values of the only one."""
     size: int
     """Side of the network's square input in pixels."""
     fit: str
@@ -62,6 +71,10 @@ class Card:
     """Label -> the score from which on the finding counts as present."""
     rule: str
     """How the thresholds were chosen, in words."""
+    head: str = HEADS[0]
+    """`averages`, `roots` of them, or `flatten`: how the pools come to the head. Averages where a card is silent."""
+    hidden: tuple[int, ...] = ()
+    """Units of the dense layers (ReLU) between features and head."""
 
     @property
     def weights_path(self) -> Path:
@@ -87,6 +100,7 @@ def load(folder: Path) -> Card:
     labels = tuple(finding.words("label") for finding in findings)
     if len(set(labels)) != len(labels):
         raise read.wrong("findings", "each label may stand there once")
+    head, hidden = _head(read)
     return Card(
         name=read.words("name"),
         version=read.words("version"),
@@ -107,7 +121,24 @@ def load(folder: Path) -> Card:
             label: finding.number("threshold", 0, 1) for label, finding in zip(labels, findings, strict=True)
         },
         rule=read.words("thresholds.rule"),
+        head=head,
+        hidden=hidden,
     )
+
+
+def _head(read: "_Reader") -> tuple[str, tuple[int, ...]]:
+    """`network.head` and `network.hidden`, which older cards leave out; and whether the pools suit the head."""
+    head = read.one_of("network.head", HEADS, HEADS[0])
+    hidden = read.wholes("network.hidden", 1, WIDEST, DEEPEST)
+    pools = read.all_words("network.pools")
+    if set(pools) - set(POOLS) or len(set(pools)) != len(pools):
+        raise read.wrong(
+            "network.pools",
+            "must be some of block1_pool to block5_pool, each once, or regions of them: block4_pool/3",
+        )
+    if head == "flatten" and (len(pools) != 1 or "/" in pools[0]):
+        raise read.wrong("network.pools", "must be one pool without regions where network.head is 'flatten'")
+    return head, hidden
 
 
 def sha256_of(folder: Path) -> str:
@@ -142,10 +173,12 @@ class _Reader:
     def wrong(self, key: str, should: str) -> BadModel:
         return BadModel(f"{self._path}: {self._where}{key}: {should}")
 
-    def _take(self, key: str) -> Any:
+    def _take(self, key: str, otherwise: Any = None) -> Any:
         value: Any = self._tree
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
+                if otherwise is not None:
+                    return otherwise
                 raise self.wrong(key, "is missing")
             value = value[part]
         return value
@@ -168,8 +201,17 @@ class _Reader:
             raise self.wrong(key, f"must be {should}")
         return value
 
-    def one_of(self, key: str, choices: tuple[_T, ...]) -> _T:
-        value = self._take(key)
+    def wholes(self, key: str, least: int, most: int, longest: int) -> tuple[int, ...]:
+        """A list of whole numbers, which may be empty or left out."""
+        value = self._take(key, ())
+        if not isinstance(value, list | tuple) or len(value) > longest:
+            raise self.wrong(key, f"must be a list of at most {longest} whole numbers")
+        if not all(type(v) is int and least <= v <= most for v in value):
+            raise self.wrong(key, f"must hold whole numbers from {least} to {most}")
+        return tuple(value)
+
+    def one_of(self, key: str, choices: tuple[_T, ...], otherwise: _T | None = None) -> _T:
+        value = self._take(key, otherwise)
         if isinstance(value, bool) or value not in choices:
             raise self.wrong(key, f"is {value!r}; this version knows {', '.join(map(repr, choices))}")
         return value

@@ -4,9 +4,11 @@ The network runs as one graph with a free batch dimension, so that a lone image 
 is traced twice. A picture's scores don't depend on its neighbours beyond float rounding (measured: 1e-6).
 
 One process owns one Classifier and calls it from one thread. TensorFlow is imported in `load`; how many threads it
-takes is TensorFlow's own affair (TF_NUM_INTRAOP_THREADS, TF_NUM_INTEROP_THREADS; all cores by default).
+takes is TensorFlow's own affair (TF_NUM_INTRAOP_THREADS, TF_NUM_INTEROP_THREADS; all cores by default). In a process
+that has trained with another backend, Keras's own call does what the graph does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -36,7 +38,7 @@ class Finding:
 class Classifier:
     """A verified model folder's network in memory."""
 
-    def __init__(self, card: Card, scores: Any) -> None:
+    def __init__(self, card: Card, scores: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
         self.card = card
         self._scores = scores
 
@@ -48,15 +50,7 @@ class Classifier:
         """
         loaded = card.load(folder)
         card.verify(loaded)
-        filled = network.load(loaded)
-
-        import tensorflow
-
-        shape = tensorflow.TensorSpec((None, loaded.size, loaded.size, 3), tensorflow.float32)
-        scores = tensorflow.function(
-            lambda batch: filled(batch, training=False), input_signature=[shape], autograph=False
-        )
-        classifier = cls(loaded, scores)
+        classifier = cls(loaded, _compiled(network.load(loaded), loaded.size))
         classifier.predict(np.zeros((1, loaded.size, loaded.size, 3), np.float32))
         return classifier
 
@@ -73,7 +67,7 @@ class Classifier:
             raise ValueError("a batch holds finite numbers only")
         if not len(batch):
             return []
-        scores = self._scores(np.ascontiguousarray(batch, np.float32)).numpy()
+        scores = self._scores(np.ascontiguousarray(batch, np.float32))
         return [self._findings(row) for row in scores]
 
     def _findings(self, scores: NDArray[np.float32]) -> list[Finding]:
@@ -82,3 +76,16 @@ class Classifier:
             threshold = self.card.thresholds[label]
             found.append(Finding(label, raw, raw, threshold, present=raw >= threshold))
         return found
+
+
+def _compiled(filled: Any, size: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A batch's scores, (n, size, size, 3) -> (n, labels)."""
+    if network.keras().backend.backend() != "tensorflow":
+        return lambda batch: np.asarray(filled.predict_on_batch(batch))
+    import tensorflow
+
+    shape = tensorflow.TensorSpec((None, size, size, 3), tensorflow.float32)
+    graph = tensorflow.function(
+        lambda batch: filled(batch, training=False), input_signature=[shape], autograph=False
+    )
+    return lambda batch: graph(batch).numpy()

@@ -1,15 +1,22 @@
 """VGG16 and its head as one Keras 3 model, and the weights file that it is filled from.
 
-    picture (size, size, 3) -> VGG16's convolutions -> averages of some pools over the picture -> one sigmoid a label
+    picture (size, size, 3) -> VGG16's convolutions -> features -> hidden layers, if any -> one sigmoid a label
 
-The weights file is a NumPy .npz: `block1_conv1/kernel` … `block5_conv3/bias` in float16 (29.4 MB; the pooled
-features differ from float32's by less than 0.1 %), `head/kernel` and `head/bias` in float32. The same bytes give
-the same float32 arrays, bit for bit; the same arrays give the same bytes.
+The features are the averages of some pools over the picture or over regions of it (`block4_pool/3`: nine of them),
+their square roots (`roots`), or all values of one pool (`flatten`).
 
-TensorFlow and Keras are imported inside functions only: they take seconds and 400 MB.
+The network can be cut before any of its layers (`segment`): what comes out of one part goes into the next, so that
+a part whose weights never change needs to be run once only.
+
+The weights file is a NumPy .npz: `block1_conv1/kernel` … `block5_conv3/bias` and hidden layers in float16 (VGG16's
+are 29.4 MB; the pooled features differ from float32's by less than 0.1 %), `head/kernel` and `head/bias` in float32.
+The same bytes give the same float32 arrays, bit for bit; the same arrays give the same bytes.
+
+Keras and what it computes with are imported inside functions only: they take seconds and 400 MB.
 """
 
 import os
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.card import Card
-from model.errors import BadModel
+from model.errors import BadModel, NotFetched
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -26,47 +33,148 @@ _WIDTHS = {1: (64, 2), 2: (128, 2), 3: (256, 3), 4: (512, 3), 5: (512, 3)}
 """Block -> channels and convolutions: configuration D of Simonyan and Zisserman, 2014."""
 
 CONVOLUTIONS = tuple(f"block{b}_conv{c}" for b, (_, n) in _WIDTHS.items() for c in range(1, n + 1))
+LAYERS = tuple(
+    f"block{b}_{part}"
+    for b, (_, n) in _WIDTHS.items()
+    for part in (*(f"conv{c}" for c in range(1, n + 1)), "pool")
+)
+"""VGG16's layers in order, `block1_conv1` to `block5_pool`."""
 HEAD = "head"
-LARGEST_FILE = 100_000_000
-"""Bytes that a weights file may unpack to; VGG16's convolutions take 59 MB as float32."""
+LEAST = 1e-4
+"""Added to an average before its root, whose slope at 0 has no bound."""
+LARGEST_FILE = 200_000_000
+"""Bytes that a weights file may unpack to; 25,088 features into 1,024 hidden units take 51 MB as float16."""
 
 
-def keras() -> Any:
-    """Keras on TensorFlow, without their greetings on stderr. Set threads by TF_NUM_INTRAOP_THREADS."""
+def keras(backend: str = "tensorflow") -> Any:
+    """Keras, without its backend's greetings on stderr. Set threads by TF_NUM_INTRAOP_THREADS.
+
+    Who imports Keras first decides what a process computes with: `backend` is a wish that comes too late afterwards.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = backend
     import keras
 
     return keras
 
 
+def pieces(pools: tuple[str, ...]) -> tuple[str, ...]:
+    """What a network with these pools consists of, in order: VGG16's layers up to the last pool needed, and the head.
+
+    Each is a place to cut before.
+    """
+    return (*LAYERS[: max(LAYERS.index(layer_of(pool)) for pool in pools) + 1], HEAD)
+
+
+def layer_of(pool: str) -> str:
+    """`block4_pool/3` -> `block4_pool`."""
+    return pool.partition("/")[0]
+
+
+def regions_of(pool: str) -> int:
+    """`block4_pool/3` -> 3 regions a side; 1 where it says nothing: the whole picture."""
+    return int(pool.partition("/")[2] or 1)
+
+
+def width_of(pool: str) -> int:
+    """Numbers that a pool gives to the head by its averages."""
+    return regions_of(pool) ** 2 * _WIDTHS[int(pool[5])][0]
+
+
+def segment(size: int, pools: tuple[str, ...], start: str, stop: str, head: str = "averages") -> Any:
+    """VGG16 from the layer `start` up to, not including, the layer `stop`, not filled yet; a Model of lists of arrays.
+
+    What goes over a cut: what the layer before it says, (n, height, width, channels), then the averages of those
+    `pools` that lie before the cut, in the network's order, (n, channels) each. Before the first layer
+    that is the picture alone, (n, size, size, 3); before the head the features alone, (n, features).
+    """
+    layers, order = keras().layers, pieces(pools)
+    if start == HEAD:
+        features = keras().Input(carried_shapes(size, pools, HEAD, head)[0])
+        return keras().Model([features], [features])
+    carried = [keras().Input(shape) for shape in carried_shapes(size, pools, start, head)]
+    x, *before = carried
+    below = _carried(pools, order[: order.index(start)], head)
+    means = dict(zip(below, before, strict=True))
+    for name in order[order.index(start) : order.index(stop)]:
+        width, _ = _WIDTHS[int(name[5])]
+        if name in CONVOLUTIONS:
+            x = layers.Conv2D(width, 3, padding="same", activation="relu", name=name)(x)
+        else:
+            x = layers.MaxPooling2D(2, 2, name=name)(x)
+        for pool in _carried(pools, (name,), head):
+            means[pool] = _averages(x, pool)
+    if stop != HEAD:
+        return keras().Model(carried, [x, *means.values()])
+    if head == "flatten":
+        features = layers.Flatten(name="features")(x)
+    elif len(pools) == 1:
+        features = means[pools[0]]
+    else:
+        features = layers.Concatenate(name="features", dtype="float32")([means[pool] for pool in pools])
+    if head == "roots":
+        features = keras().ops.sqrt(features + LEAST)
+    return keras().Model(carried, [features])
+
+
+def _carried(pools: tuple[str, ...], layers: tuple[str, ...], head: str) -> list[str]:
+    """The pools at these layers whose averages are features."""
+    return [pool for layer in layers for pool in pools if layer_of(pool) == layer and head != "flatten"]
+
+
+def _averages(x: Any, pool: str) -> Any:
+    """(n, side, side, channels) -> (n, width_of(pool)). Regions are squares that overlap where the side is no multiple.
+
+    float32 in mixed precision too: a sum over a picture leaves float16's range.
+    """
+    layers, name, count = keras().layers, pool.replace("/", "_"), regions_of(pool)
+    if count == 1:
+        return layers.GlobalAveragePooling2D(name=f"{name}_mean", dtype="float32")(x)
+    step = x.shape[1] // count
+    side = x.shape[1] - (count - 1) * step
+    means = layers.AveragePooling2D(side, step, name=f"{name}_mean", dtype="float32")(x)
+    return layers.Flatten(name=f"{name}_means", dtype="float32")(means)
+
+
+def carried_shapes(
+    size: int, pools: tuple[str, ...], cut: str, head: str = "averages"
+) -> list[tuple[int, ...]]:
+    """The shapes, without the batch, of what goes over the cut before the layer `cut`; see `segment`."""
+    order = pieces(pools)
+    above = size
+    x: tuple[int, ...] = (size, size, 3)
+    for name in order[: order.index(cut)]:
+        width, _ = _WIDTHS[int(name[5])]
+        above //= 2 if name not in CONVOLUTIONS else 1
+        x = (above, above, width)
+    if cut == HEAD:
+        return [(above * above * x[2],)] if head == "flatten" else [(sum(map(width_of, pools)),)]
+    return [x, *((width_of(pool),) for pool in _carried(pools, order[: order.index(cut)], head))]
+
+
 def base(size: int) -> Any:
     """VGG16's convolutions with random weights: (n, size, size, 3) -> (n, size/32, size/32, 512)."""
-    layers = keras().layers
-    x = picture = keras().Input((size, size, 3), name="picture")
-    for block, (width, convolutions) in _WIDTHS.items():
-        for c in range(1, convolutions + 1):
-            x = layers.Conv2D(width, 3, padding="same", activation="relu", name=f"block{block}_conv{c}")(x)
-        x = layers.MaxPooling2D(2, 2, name=f"block{block}_pool")(x)
-    return keras().Model(picture, x, name="vgg16")
+    whole = segment(size, (LAYERS[-1],), LAYERS[0], HEAD)
+    return keras().Model(whole.input, whole.get_layer(LAYERS[-1]).output, name="vgg16")
 
 
-def averages(size: int, pools: tuple[str, ...]) -> Any:
-    """The base with the averages of `pools` over the picture as its output: (n, size, size, 3) -> (n, features)."""
-    below = base(size)
-    layers = keras().layers
-    means = [
-        layers.GlobalAveragePooling2D(name=f"{pool}_mean")(below.get_layer(pool).output) for pool in pools
-    ]
-    features = means[0] if len(means) == 1 else layers.Concatenate(name="features")(means)
-    return keras().Model(below.input, features, name="vgg16_averages")
+def averages(size: int, pools: tuple[str, ...], head: str = "averages") -> Any:
+    """VGG16 with what the head reads as its output: (n, size, size, 3) -> (n, features)."""
+    whole = segment(size, pools, LAYERS[0], HEAD, head)
+    return keras().Model(whole.inputs[0], whole.outputs[0], name="vgg16_averages")
 
 
-def build(size: int, pools: tuple[str, ...], labels: int) -> Any:
+def build(
+    size: int, pools: tuple[str, ...], labels: int, head: str = "averages", hidden: tuple[int, ...] = ()
+) -> Any:
     """The whole network, not filled yet: (n, size, size, 3) -> (n, labels), each from 0 to 1."""
-    below = averages(size, pools)
-    scores = keras().layers.Dense(labels, activation="sigmoid", name=HEAD)(below.output)
-    return keras().Model(below.input, scores, name="hilum")
+    below = segment(size, pools, LAYERS[0], HEAD, head)
+    x = below.outputs[0]
+    for number, units in enumerate(hidden, 1):
+        x = keras().layers.Dense(units, activation="relu", name=f"hidden{number}")(x)
+    scores = keras().layers.Dense(labels, activation="sigmoid", name=HEAD)(x)
+    return keras().Model(below.inputs[0], scores, name="hilum")
 
 
 def fill(network: Any, weights: Weights) -> None:
@@ -94,7 +202,7 @@ def load(card: Card) -> Any:
 
     Raises BadModel when the file can't be read or its arrays don't fit the card.
     """
-    network = build(card.size, card.pools, len(card.labels))
+    network = build(card.size, card.pools, len(card.labels), card.head, card.hidden)
     try:
         fill(network, read_weights(card.weights_path))
     except BadModel as error:
@@ -123,7 +231,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """Writes a weights file: convolutions as float16, the rest as float32, in the order of their names.
+    """Writes a weights file: the head as float32, all else as float16, in the order of their names.
 
     The zip's members carry no time and no compression, so that the same arrays make the same bytes.
     """
@@ -139,10 +247,21 @@ def imagenet(path: Path | None = None) -> Weights:
     """VGG16's convolutions as trained on ImageNet: from a weights file, or, without one, by Keras's download.
 
     Keras's values are rounded to float16 as the file's are, so that both ways lead to the same network.
+    Raises BadModel naming the file that holds something else, and NotFetched when the download fails.
     """
     if path is not None:
-        return read_weights(path)
-    network = keras().applications.VGG16(include_top=False, weights="imagenet")
+        try:
+            weights = read_weights(path)
+            fill(base(32), weights)
+        except BadModel as error:
+            raise BadModel(f"{path}: {error}; VGG16's convolutions and nothing else are wanted") from error
+        return weights
+    try:
+        network = keras().applications.VGG16(include_top=False, weights="imagenet")
+    except Exception as error:  # Keras's download raises whatever its many layers raise
+        raise NotFetched(
+            f"Keras could not download VGG16's weights ({error}); --weights takes a file"
+        ) from error
     return {
         f"{name}/{part}": array.astype(np.float16).astype(np.float32)
         for name in CONVOLUTIONS

@@ -154,7 +154,7 @@ def _modality(dataset: Dataset, stored: Stored) -> Floats:
 
 
 def _window(dataset: Dataset, values: Floats, shown: np.ndarray) -> Floats:
-    """VOI LUT, which wins, or the first window, or from the least to the greatest value (PS3.3 C.11.2).
+    """VOI LUT, which wins, or the first window, or `_range` (PS3.3 C.11.2).
 
     A window that can't be used (no number, width 0 or less, width 1, or one that leaves nearly nothing grey)
     counts as absent.
@@ -179,10 +179,24 @@ def _window(dataset: Dataset, values: Floats, shown: np.ndarray) -> Floats:
             pixels = np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
         if pixels is not None and _shows_something(pixels, shown):
             return pixels.astype(np.float32, copy=False)
-    inside = values[shown]
-    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
+    low, high = _range(dataset, values, shown)
     span = high - low
     return np.clip((values - low) / span, 0, 1) if span > 0 else np.zeros_like(values)
+
+
+def _range(dataset: Dataset, values: Floats, shown: np.ndarray) -> tuple[float, float]:
+    """What is black and what is white where nothing says so.
+
+    A picture of 8 bits was windowed when it was made, as PNG and JPEG are: all that its bits can say, so that the same
+    picture is the same input with a window of its full range, without one, and as a file to train with.
+    """
+    bits = whole(dataset, "BitsStored") or 16
+    inside = values[shown]
+    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
+    most = float((1 << bits) - 1)
+    if bits <= 8 and 0 <= low < high <= most:
+        return 0.0, most
+    return low, high
 
 
 def _shows_something(pixels: np.ndarray, shown: np.ndarray) -> bool:

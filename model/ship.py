@@ -1,34 +1,29 @@
 """A trained head -> a model folder: weights, card with figures, licence; and the figures as a table for people.
 
-No figure is typed by hand. Those of "this model" are measured on the folder as written, through Classifier, on the
-patients that were kept back; those of "the recipe" and the floors are five-fold, each patient scored without it.
+No figure is typed by hand. Images are few, so that all patients train the model that is shipped, and no one is left to
+judge it by: the figures are five-fold, each patient scored by models that were chosen and fitted without it. They
+judge the recipe, with four fifths of the images.
 """
 
 import dataclasses
 import hashlib
-import json
-import textwrap
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from model import card, network
+from model.card_text import Tree, toml, wrapped
 from model.classifier import Classifier
-from model.data import FOLDS, Table
-from model.evaluate import Scores, auroc, floors, operating_point
+from model.evaluate.auroc import Difference, Scores, auroc, operating_point, paired_difference
+from model.evaluate.floors import five_fold, floors
 from model.network import Weights
-from model.train import FEWEST, Recipe, Rows, Trained, card_of, fit_head, inner_scores, prepare
+from model.table import FOLDS, OPACITY, Table
+from model.train.finish import blank_card
+from model.train.linear import FAIREST, MEANT, Trained, prepare
+from model.train.recipe import Recipe
 
-Tree = dict[str, Any]
-
-OPACITY = "Lung Opacity"
-FAIREST = "c2"
-"""The collection whose choice of images gives the findings away the least."""
-MODEL = "this model, patients kept back"
-RECIPE = "the recipe, five-fold"
+RECIPE = "the recipe"
 
 INTENDED_USE = """
 Research and demonstration: scoring frontal chest radiographs (PA or AP) of adults for 15 radiographic
@@ -46,8 +41,8 @@ portable film. The training images were chosen by label, which flatters the mode
 rules nothing out. Never tested on another hospital's images.
 """
 RULE = """
-Per finding the least score that at least {share} of the training patients' images without the finding stay
-below, each scored by a head that was fitted without its patient; the patients kept back took no part.
+Per finding by the rule {rule} on all images, each scored by a head that was fitted
+without its patient (so that all of them validate).
 """
 VGG = """
 The convolutions are VGG16's (configuration D), trained on ImageNet by Karen Simonyan and Andrew Zisserman,
@@ -71,32 +66,41 @@ LICENCE = "WEIGHTS-LICENSE.md"
 
 
 def ship(
-    folder: Path, recipe: Recipe, trained: Trained, base: Weights, table: Table, recipe_scores: Scores
+    folder: Path, recipe: Recipe, trained: Trained, base: Weights, table: Table, judged: tuple[Scores, Scores]
 ) -> Tree:
-    """Writes weights, card and licence into `folder`, measures what was written, and returns the card's tree.
+    """Writes weights, card and licence into `folder`, and returns the card's tree.
 
-    `table`: all images that the recipe admits; `recipe_scores`: theirs by `train.cross_validate`.
+    `table`: all images that the recipe admits; `judged`: theirs by `linear.cross_validate`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    blank = dataclasses.replace(card_of(recipe), folder=folder)
+    blank = dataclasses.replace(blank_card(recipe), folder=folder)
     weights = base | {"head/kernel": trained.head.kernel, "head/bias": trained.head.bias}
     network.write_weights(blank.weights_path, weights)
     (folder / LICENCE).write_text(licence(), encoding="utf-8")
     tree = card_tree(recipe, trained, table, blank.weights_path)
-    (folder / card.CARD).write_text(toml(tree), encoding="utf-8")
-
-    kept_back = table.folds == recipe.test_fold
-    scores = np.full(table.labels.shape, np.nan)
-    scores[kept_back] = measure(folder, table.only(kept_back))
-    tree["figures"] = {"rows": figures(recipe, table, kept_back, scores, recipe_scores)}
+    scores, calls = judged
+    tree["figures"] = {"rows": figures(recipe, table, scores)}
     for finding in tree["findings"]:
         column = table.names.index(finding["label"])
-        truth = table.labels[kept_back, column]
-        if int((truth == 1).sum()) >= FEWEST:
-            points = operating_point(truth, scores[kept_back, column], finding["threshold"])
-            finding["sensitivity"], finding["specificity"] = points
+        truth = table.labels[:, column]
+        points = operating_point(truth, calls[:, column], 0.5)
+        finding["sensitivity"], finding["specificity"] = points
+    (folder / card.CARD).write_text(toml(tree), encoding="utf-8")
+    checked = check_rows(table)
+    tree["self_check"] = {
+        "why": "Measured on the files as written, by the way that every image goes. No figure of merit: these images "
+        "trained the head.",
+        "of": OPACITY,
+        "images": len(checked),
+        "mean_score": round(float(measure(folder, checked)[:, table.names.index(OPACITY)].mean()), 4),
+    }
     (folder / card.CARD).write_text(toml(tree), encoding="utf-8")
     return tree
+
+
+def check_rows(table: Table) -> Table:
+    """The rows of a card's self-check: fold 0, where radiologists read."""
+    return table.only((table.folds == 0) & ~np.isnan(table[OPACITY]))
 
 
 def measure(folder: Path, table: Table) -> Scores:
@@ -105,13 +109,39 @@ def measure(folder: Path, table: Table) -> Scores:
     rows = []
     for image in table.images:
         findings = model.predict(prepare(image, model.card)[None])[0]
-        rows.append([finding.raw for finding in findings])
+        rows.append([finding.score for finding in findings])
     return np.array(rows, np.float64)
+
+
+def report(folder: Path, table: Table, scores: Scores, file: Path, out: Path) -> None:
+    """The page of figures of the model in `folder`, by the five-fold `scores`: report.html and report.json in `out`."""
+    from model.evaluate import report
+    from model.evaluate.draws import RESAMPLES
+    from model.evaluate.judge import judge
+
+    about = card.load(folder)
+    by_floor = {name: five_fold(x, c, table) for name, (x, c) in floors(table).items()}
+    judgement = judge(
+        table, scores, about.thresholds, by_floor, prevalences=[0.05], resamples=RESAMPLES, seed=0
+    )
+    asked = report.Asked(
+        card=about,
+        file=file,
+        split=f"all, by {FOLDS} folds of patients",
+        resamples=RESAMPLES,
+        seed=0,
+        table=table,
+        left_out=(),
+        unreadable={},
+        rule=about.rule,
+        fitted="each image scored by regressions that were fitted on the other four of five folds of patients",
+    )
+    report.page(asked, judgement).write(out, report.figures(asked, judgement))
 
 
 def card_tree(recipe: Recipe, trained: Trained, table: Table, weights: Path) -> Tree:
     """The card without its figures."""
-    about, kept_back = card_of(recipe), table.folds == recipe.test_fold
+    about = blank_card(recipe)
     data = weights.read_bytes()
     return {
         "schema": card.SCHEMA,
@@ -125,7 +155,7 @@ def card_tree(recipe: Recipe, trained: Trained, table: Table, weights: Path) -> 
             "bytes": len(data),
             "licence": LICENCE,
         },
-        "network": {"architecture": about.architecture, "pools": list(about.pools)},
+        "network": {"architecture": about.architecture, "head": about.head, "pools": list(about.pools)},
         "input": {
             "size": about.size,
             "fit": about.fit,
@@ -135,18 +165,15 @@ def card_tree(recipe: Recipe, trained: Trained, table: Table, weights: Path) -> 
             "them), and so is every picture here. Window: the image's first. Grey three times, blue, green, red means "
             "of ImageNet subtracted.",
         },
-        "thresholds": {"rule": RULE.format(share=f"{recipe.specificity:.0%}")},
+        "thresholds": {"rule": RULE.format(rule=recipe.thresholds.rule)},
         "data": {
             "source": "NIH ChestX-ray14, 300 x 300 pixels, with RSNA's readings of Lung Opacity on part of them",
             "min_age": recipe.min_age,
             "images": len(table),
             "patients": len(np.unique(table.patients)),
-            "split": f"By patient: SHA-256 of 'fold:' and the NIH patient id, modulo {FOLDS}. Fold "
-            f"{recipe.test_fold} is kept back: it decided nothing and the shipped model never saw it.",
-            "training_images": int((~kept_back).sum()),
-            "training_patients": len(np.unique(table.patients[~kept_back])),
-            "kept_back_images": int(kept_back.sum()),
-            "kept_back_patients": len(np.unique(table.patients[kept_back])),
+            "split": f"All patients trained the shipped head. The figures are by {FOLDS} folds of patients (SHA-256 of "
+            f"'fold:' and the NIH patient id, modulo {FOLDS}): each is scored by heads that were chosen and fitted "
+            "without it.",
             "unknown": "Lung Opacity was read on some images only; the others take no part in it. Empty is not absent.",
             "traps": "Collections were chosen by label: the collection alone, without the picture, tells findings "
             "apart (see the floors), hence the figures inside c2. AP films hold more opacities than PA films, hence "
@@ -154,10 +181,14 @@ def card_tree(recipe: Recipe, trained: Trained, table: Table, weights: Path) -> 
         },
         "training": {
             "convolutions": "as ImageNet left them, frozen",
-            "head": "one logistic regression a finding on the pools' averages, standardization folded in",
+            "recipe": f"{recipe.name} {recipe.version}",
+            "head": "one logistic regression a finding on roots of the pools' averages, solved exactly",
             "strength": trained.strength,
-            "strengths_tried": list(recipe.strengths),
+            "strengths_tried": list(recipe.exact.strengths),
             "chosen_by": "mean AUROC of all findings over training patients, out of fold",
+            "borrowed": "Where nobody read an image for Lung Opacity, what its other labels say of it counts "
+            f"{recipe.exact.borrowed.get(OPACITY, 0)} of a reading",
+            "left_behind": "an intercept a collection, so that no weight tells collections apart",
         },
         "credits": {"vgg": VGG, "nih": NIH, "rsna": RSNA},
         "findings": [
@@ -165,58 +196,53 @@ def card_tree(recipe: Recipe, trained: Trained, table: Table, weights: Path) -> 
                 "label": name,
                 "display": about.display[name],
                 "threshold": trained.thresholds[name],
-                "training_positive": int((table[name][~kept_back] == 1).sum()),
-                "training_known": int((~np.isnan(table[name][~kept_back])).sum()),
+                "training_positive": int((table[name] == 1).sum()),
+                "training_known": int((~np.isnan(table[name])).sum()),
             }
             for name in recipe.labels
         ],
     }
 
 
-def figures(
-    recipe: Recipe, table: Table, kept_back: Rows, scores: Scores, recipe_scores: Scores
-) -> list[Tree]:
-    """Every AUROC of the card: of this model, of the recipe, and of the floors on the same rows and folds."""
+def figures(recipe: Recipe, table: Table, scores: Scores) -> list[Tree]:
+    """Every figure of the card: AUROC of the recipe and of the floors on the same folds, and the differences."""
     everyone = np.ones(len(table), np.bool_)
-    measured = [(MODEL, kept_back, scores), (RECIPE, everyone, recipe_scores)]
+    nih = [name for name in recipe.labels if name != OPACITY]
+    fairest = table.collections == FAIREST
+    means = {
+        inside: [name for name in nih if int((table[name][rows] == 1).sum()) >= MEANT]
+        for inside, rows in (("all", everyone), (FAIREST, fairest))
+    }
+    measured = {RECIPE: scores}
     for name, (inputs, strength) in floors(table).items():
-        features = inputs.astype(np.float32)
-        head = fit_head(features, table.labels, ~kept_back, strength)
-        measured.append((f"floor: {name}, patients kept back", kept_back, head.scores(features)))
-        measured.append(
-            (f"floor: {name}, five-fold", everyone, inner_scores(features, table, everyone, strength))
-        )
+        measured[f"floor: {name}"] = five_fold(inputs, strength, table)
 
     found: list[Tree] = []
-    for who, rows, by in measured:
-        _add(found, who, "all", table, rows, by, [OPACITY], OPACITY)
-        for view in ("PA", "AP"):
-            _add(found, who, view, table, rows & (table.views == view), by, [OPACITY], OPACITY)
-        fairest = rows & (table.collections == FAIREST)
-        _add(found, who, FAIREST, table, fairest, by, [OPACITY], OPACITY)
-        nih = [name for name in recipe.labels if name != OPACITY]
-        for inside, chosen in (("all", rows), (FAIREST, fairest)):
-            known = [name for name in nih if int((table[name][chosen] == 1).sum()) >= FEWEST]
-            _add(found, who, inside, table, chosen, by, known, f"mean of {len(known)} NIH findings")
-            if who in (MODEL, RECIPE):
-                for name in known:
-                    _add(found, who, inside, table, chosen, by, [name], name)
+    for who, by in measured.items():
+        asked = [("all", everyone, [OPACITY], OPACITY)]
+        asked += [(view, table.views == view, [OPACITY], OPACITY) for view in ("PA", "AP")]
+        asked.append((FAIREST, fairest, [OPACITY], OPACITY))
+        for inside, rows in (("all", everyone), (FAIREST, fairest)):
+            asked.append((inside, rows, means[inside], f"mean of {len(means[inside])} NIH findings"))
+            if who == RECIPE:
+                asked += [(inside, rows, [name], name) for name in nih]
+        for inside, rows, names, of in asked:
+            judged = table.only(rows)
+            figure = auroc(judged, by[rows], names)
+            if figure:
+                found.append({"who": who, "of": of, "inside": inside, **dataclasses.asdict(figure)})
+            if figure and who != RECIPE and inside in ("all", FAIREST):
+                more = paired_difference(judged, scores[rows], by[rows], names)
+                found.append({"who": f"{RECIPE} less {who}", "of": of, "inside": inside, **_rounded(more)})
     return found
 
 
-def _add(
-    found: list[Tree],
-    who: str,
-    inside: str,
-    table: Table,
-    rows: Rows,
-    by: Scores,
-    names: Sequence[str],
-    of: str,
-) -> None:
-    figure = auroc(table.only(rows), by[rows], names) if names else None
-    if figure:
-        found.append({"who": who, "of": of, "inside": inside, **dataclasses.asdict(figure)})
+def _rounded(difference: Difference | None) -> Tree:
+    tree = dataclasses.asdict(difference) if difference else {}
+    return {
+        "auroc" if key == "difference" else key: round(value, 3) if isinstance(value, float) else value
+        for key, value in tree.items()
+    }
 
 
 def licence() -> str:
@@ -235,7 +261,7 @@ def licence() -> str:
         "## No clinical use",
         "These weights are no medical device. They come without warranty of any kind.",
     ]
-    return "\n\n".join(part if part.startswith("#") else _wrapped(part) for part in parts) + "\n"
+    return "\n\n".join(part if part.startswith("#") else wrapped(part) for part in parts) + "\n"
 
 
 def table_of_figures(tree: Tree) -> str:
@@ -246,7 +272,7 @@ def table_of_figures(tree: Tree) -> str:
         hit = [
             row for row in rows if (row["who"], row["inside"]) == (who, inside) and row["of"].startswith(of)
         ]
-        return "{auroc:.3f} [{low:.3f}, {high:.3f}], n {images}".format(**hit[0]) if hit else "too few"
+        return "{auroc:.3f} [{low:.3f}, {high:.3f}], n {images}".format(**hit[0]) if hit else "-"
 
     columns = [(OPACITY, "all"), (OPACITY, "PA"), (OPACITY, "AP"), ("mean of", "all"), ("mean of", FAIREST)]
     lines = [
@@ -259,48 +285,40 @@ def table_of_figures(tree: Tree) -> str:
     ]
     lines += [
         "",
-        "| finding | threshold | sensitivity | specificity | AUROC, kept back | five-fold | five-fold inside c2 |",
+        "| finding | positive | threshold | sensitivity | specificity | AUROC | inside c2 |",
         "|---|---|---|---|---|---|---|",
     ]
     for finding in tree["findings"]:
         label = finding["label"]
-        points = [f"{finding[key]:.2f}" if key in finding else "-" for key in ("sensitivity", "specificity")]
-        areas = [cell(MODEL, label, "all"), cell(RECIPE, label, "all"), cell(RECIPE, label, FAIREST)]
-        shown = [finding["display"], f"{finding['threshold']:.4f}", *points, *areas]
+        points = [f"{finding[key]:.2f}" for key in ("sensitivity", "specificity")]
+        areas = [cell(RECIPE, label, "all"), cell(RECIPE, label, FAIREST)]
+        shown = [
+            finding["display"],
+            f"{finding['training_positive']}",
+            f"{finding['threshold']:.4g}",
+            *points,
+            *areas,
+        ]
         lines.append("| " + " | ".join(shown) + " |")
     return "\n".join(lines) + "\n"
 
 
-def toml(tree: Tree) -> str:
-    """A card's tree as TOML: texts wrapped, `findings` as tables, other lists of tables a line each."""
-    plain = [f"{key} = {_value(value)}" for key, value in tree.items() if not isinstance(value, dict | list)]
-    blocks = ["\n".join(plain)]
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            blocks.append("\n".join([f"[{key}]", *(f"{k} = {_value(v)}" for k, v in value.items())]))
-        elif isinstance(value, list):
-            blocks += [
-                "\n".join([f"[[{key}]]", *(f"{k} = {_value(v)}" for k, v in each.items())]) for each in value
-            ]
-    text = "\n\n".join(blocks) + "\n"
-    assert tomllib.loads(text).keys() == tree.keys()
-    return text
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        text = " ".join(value.split())
-        if len(text) < 80:
-            return json.dumps(text, ensure_ascii=False)
-        lines = json.dumps(_wrapped(text), ensure_ascii=False)[1:-1].replace("\\n", " \\\n  ")
-        return f'"""\\\n  {lines}"""'
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        rows = ["{ " + ", ".join(f"{k} = {_value(v)}" for k, v in row.items()) + " }" for row in value]
-        return "[\n" + "".join(f"  {row},\n" for row in rows) + "]"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return json.dumps(value)
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 108, break_long_words=False, break_on_hyphens=False)
+def table_of_curve(curve: Sequence[tuple[float, ...]]) -> str:
+    """`linear.learning_curve` as Markdown, with what ten times the images would give if it went on as it goes."""
+    lines = [
+        f"| share of the training patients | images | {OPACITY} | mean inside {FAIREST} |",
+        "|---|---|---|---|",
+        *(f"| {share:g} | {images:.0f} | {a:.3f} | {b:.3f} |" for share, images, a, b in curve),
+    ]
+    sizes = np.log([images for _, images, _, _ in curve])
+    slopes = [np.polyfit(sizes, np.log([1 - row[column] for row in curve]), 1)[0] for column in (2, 3)]
+    ten = [1 - (1 - curve[-1][column]) * 10**slope for column, slope in zip((2, 3), slopes, strict=True)]
+    lines += [
+        "",
+        "What is missing to 1 falls as a power of the number of images "
+        f"({slopes[0]:.2f} and {slopes[1]:.2f}). If that went on, which no curve promises, ten times the images would "
+        f"give {ten[0]:.2f} and {ten[1]:.2f}, by frozen features. A DenseNet-121 that others trained on sixty times as "
+        "many images is reported at 0.84 to 0.87 and 0.79 here.",
+        "",
+    ]
+    return "\n".join(lines)

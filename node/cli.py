@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.errors import BadModel, ModelError
+from model.errors import BadData, BadModel, ModelError, NotFetched
+from node.app import new_app
+from node.cli_model import model
 from node.errors import HilumError, Misuse
 from node.settings import Settings, load
 from storage.errors import StorageError, WrongState
@@ -32,23 +34,14 @@ EXIT_CODES = {
 }
 
 
-def _app(help_text: str) -> typer.Typer:
-    return typer.Typer(
-        help=help_text,
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-    )
-
-
-app = _app("A DICOM node that reads chest X-rays: images come in by C-STORE, Structured Reports go out.")
-jobs = _app("What waits to be read, what was read, and what is parked and why.")
-deliveries = _app("What waits to be sent, what was delivered, and what is parked and why.")
-audit = _app("What happened, when, by whom.")
+app = new_app("A DICOM node that reads chest X-rays: images come in by C-STORE, Structured Reports go out.")
+jobs = new_app("What waits to be read, what was read, and what is parked and why.")
+deliveries = new_app("What waits to be sent, what was delivered, and what is parked and why.")
+audit = new_app("What happened, when, by whom.")
 app.add_typer(jobs, name="jobs")
 app.add_typer(deliveries, name="deliveries")
 app.add_typer(audit, name="audit")
+app.add_typer(model, name="model")
 
 Config = Annotated[
     Path | None,
@@ -362,7 +355,9 @@ def _told(error: Exception) -> tuple[str, int]:
     match error:
         case HilumError():
             return str(error), error.exit_code
-        case BadModel() | StorageError() if not isinstance(error, WrongState):
+        case BadData():
+            return str(error), 2
+        case BadModel() | NotFetched() | StorageError() if not isinstance(error, WrongState):
             return str(error), 3
         case typer.TyperException():
             return f"{error.format_message()} (see `hilum --help`)", 2

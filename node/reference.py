@@ -64,7 +64,8 @@ def _commands(command: Any, name: str) -> Iterator[str]:
         return
     context = typer.Context(command, info_name=name)
     arguments = [p for p in command.params if p.param_type_name == "argument"]
-    yield f"### `{' '.join([name, *(_argument(p) for p in arguments)])}`\n"
+    needed = [f"{p.opts[0]} {p.metavar}" for p in command.params if p not in arguments and p.required]
+    yield f"### `{' '.join([name, *(_argument(p) for p in arguments), *needed])}`\n"
     yield f"{_unwrapped(command.help)}\n"
     rows = [(f"`{p.metavar}`", p.help) for p in arguments]
     for option in command.params:
@@ -75,7 +76,8 @@ def _commands(command: Any, name: str) -> Iterator[str]:
 
 
 def _argument(parameter: Any) -> str:
-    return f"{parameter.metavar}…" if parameter.required else f"[{parameter.metavar}…]"
+    shown = f"{parameter.metavar}…" if parameter.nargs == -1 else parameter.metavar
+    return shown if parameter.required else f"[{shown}]"
 
 
 def _unwrapped(text: str) -> str:

@@ -7,13 +7,24 @@ import shutil
 import subprocess
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from model.train.recipe import (
+    Augmentation,
+    Auxiliary,
+    Exact,
+    Loss,
+    Network,
+    Recipe,
+    Stage,
+    Thresholds,
+    Training,
+)
 from node.cli import app, main
 from node.settings import DimseDestination, FolderDestination, Settings, load
 from storage.audit import EVENTS
@@ -24,7 +35,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 # what a page writes where a person puts something of their own
 PLACEHOLDERS = {
@@ -33,6 +44,10 @@ PLACEHOLDERS = {
     "[FILE…]": "x.dcm",
     "[ID…]": "1",
     "DIR": "out",
+    "TABLE": "labels.csv",
+    "MODEL": "model",
+    "PATH…": "images",
+    "OUT": "scores.csv",
     "ID": "1",
     "STUDY": "1.2.3",
 }
@@ -66,10 +81,10 @@ def inline(page: Path) -> list[str]:
 def commands() -> Iterator[tuple[Path, str]]:
     """Every `hilum …` of the pages, as it would be typed; `./scripts/run …` is the same."""
     for page in PAGES:
+        text = re.sub(r" \\\n +", " ", page.read_text(encoding="utf-8"))
         code = inline(page) + [
             line.strip()
-            for block in re.findall(r"(?:^ *```\w*\n.*?^ *```$)|(?:(?:^    .*\n)+)", page.read_text(encoding="utf-8"),
-                                    re.MULTILINE | re.DOTALL)
+            for block in re.findall(r"(?:^ *```\w*\n.*?^ *```$)|(?:(?:^    .*\n)+)", text, re.MULTILINE | re.DOTALL)
             for line in block.splitlines()
         ]  # fmt: skip
         for line in code:
@@ -172,8 +187,14 @@ def keys(section: str) -> set[str]:
     return set(model.model_fields)
 
 
+def recipe_keys() -> set[str]:
+    """What a training recipe may say."""
+    tables = (Recipe, Network, Exact, Augmentation, Loss, Auxiliary, Training, Thresholds, Stage)
+    return {each.name for table in tables for each in fields(table)}
+
+
 def test_every_setting_that_is_named_exists() -> None:
-    everywhere = set().union(*(keys(section) for section in Settings.model_fields))
+    everywhere = set().union(*(keys(section) for section in Settings.model_fields), recipe_keys())
     for page in PAGES:
         for code in inline(page):
             if named := re.match(r"\[\[?([\w.]+)\]?\] (\w+)", code):

@@ -76,6 +76,19 @@ def test_a_card_is_read(folder: Folder) -> None:
         ("threshold = 0.25", "threshold = 25", "findings[0].threshold: must be from 0 to 1"),
         ("123.68]", "]", "input.mean: must be a list of three numbers"),
         ('["block5_pool"]', "[]", "network.pools: must be a list"),
+        ('["block5_pool"]', '["block6_pool"]', "network.pools: must be some of block1_pool"),
+        (
+            "pools =",
+            'head = "deep"\npools =',
+            "network.head: is 'deep'; this version knows 'averages'",
+        ),
+        (
+            'pools = ["block5_pool"]',
+            'head = "flatten"\npools = ["block4_pool", "block5_pool"]',
+            "network.pools: must be one pool",
+        ),
+        ("pools =", "hidden = [0]\npools =", "network.hidden: must hold whole numbers from 1 to 4096"),
+        ("pools =", "hidden = 8\npools =", "network.hidden: must be a list of at most 4"),
         ("[[findings]]", "[findings]", "findings: must be one or more [[findings]] tables"),
         ("schema = 1", "schema = ", "is no TOML file"),
     ],
@@ -88,6 +101,14 @@ def test_a_bad_card_names_its_file_and_key(folder: Folder, old: str, new: str, n
 
     assert str(place / "card.toml") in str(error.value)
     assert named in str(error.value)
+
+
+def test_a_card_that_says_nothing_of_its_head_means_averages(folder: Folder) -> None:
+    older = card.load(folder(CARD))
+    newer = card.load(folder(CARD.replace("pools =", 'head = "flatten"\nhidden = [64, 8]\npools =')))
+
+    assert (older.head, older.hidden) == ("averages", ())
+    assert (newer.head, newer.hidden) == ("flatten", (64, 8))
 
 
 def test_a_label_stands_once(folder: Folder) -> None:

@@ -1,0 +1,1 @@
+"""How good is a model: on whom, against what, with which doubt."""

@@ -1,0 +1,146 @@
+"""Truth and scores -> every figure of an evaluation, all on the same draws of patients."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.evaluate.auroc import Difference, Scores, areas, counts, difference, enough, known, mean, ranked
+from model.evaluate.calibration import Calibration, calibration
+from model.evaluate.confusion import Confusion, confusion
+from model.evaluate.curves import Curve, Decision, decision, precision_recall, roc
+from model.evaluate.draws import Drawn, Draws, Estimate, draw, estimate
+from model.evaluate.subgroups import Rows, subgroups
+from model.table import Table
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label on the images where it is known. Without enough positives and negatives there are counts only."""
+
+    images: int
+    positive: int
+    auroc: Estimate | None = None
+    average_precision: Estimate | None = None
+    at_threshold: Confusion | None = None
+    calibration: Calibration | None = None
+    roc: Curve | None = None
+    precision_recall: Curve | None = None
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """AUROC within some of the images."""
+
+    images: int
+    patients: int
+    labels: dict[str, tuple[Estimate, int, int]]
+    """Label -> AUROC, images, positives; those with enough of both."""
+    mean: Estimate | None
+    """Over these labels."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What the rows give without reading the picture, within some of the images; and how far the model is above."""
+
+    labels: dict[str, tuple[Estimate, Difference]]
+    mean: tuple[Estimate, Difference] | None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    labels: dict[str, Label]
+    parts: dict[str, dict[str, Part]]
+    """`all` -> `all`; view, sex, age, collection -> value -> that part of the images."""
+    floors: dict[str, dict[str, Floor]]
+    """Floor -> `all`, and each collection -> its figures there."""
+
+
+def judge(
+    table: Table,
+    scores: Scores,
+    thresholds: Mapping[str, float],
+    floors: Mapping[str, Scores],
+    *,
+    prevalences: Sequence[float],
+    resamples: int,
+    seed: int,
+) -> Judgement:
+    """`scores` and each floor's: (n, labels of the table), none NaN."""
+    draws = draw(table.patients, resamples, seed)
+    everyone = {ALL: {ALL: np.ones(len(table), np.bool_)}}
+    groups = everyone | subgroups(table)
+    overall = areas(table, scores, draws)
+
+    def within(rows: Rows) -> dict[str, Drawn]:
+        return overall if rows.all() else areas(table.only(rows), scores[rows], draws.only(rows))
+
+    drawn = {kind: {value: within(rows) for value, rows in parts.items()} for kind, parts in groups.items()}
+    inside = {value: rows for value, rows in groups["collection"].items() if not rows.all()}
+    fair = everyone[ALL] | inside
+    of_model = drawn[ALL] | drawn["collection"]
+    return Judgement(
+        labels={
+            name: _label(table, scores, thresholds[name], draws, name, prevalences, seed)
+            for name in table.names
+        },
+        parts={
+            kind: {value: _part(table.only(rows), drawn[kind][value]) for value, rows in parts.items()}
+            for kind, parts in groups.items()
+        },
+        floors={
+            floor: {where: _floor(table, of_model[where], by, draws, rows) for where, rows in fair.items()}
+            for floor, by in floors.items()
+        },
+    )
+
+
+def _label(
+    table: Table,
+    scores: Scores,
+    threshold: float,
+    draws: Draws,
+    name: str,
+    prevalences: Sequence[float],
+    seed: int,
+) -> Label:
+    truth, score, of = known(table, scores, draws, name)
+    images, positive = len(truth), int((truth == 1).sum())
+    if not enough(truth):
+        return Label(images, positive)
+    area, precision = ranked(truth, score, of)
+    return Label(
+        images,
+        positive,
+        auroc=estimate(area),
+        average_precision=estimate(precision),
+        at_threshold=confusion(truth, score, threshold, of, prevalences),
+        calibration=calibration(truth, score, of, seed=seed),
+        roc=roc(truth, score),
+        precision_recall=precision_recall(truth, score),
+        decision=decision(truth, score, of),
+    )
+
+
+def _part(table: Table, drawn: dict[str, Drawn]) -> Part:
+    return Part(
+        images=len(table),
+        patients=len(np.unique(table.patients)),
+        labels={name: (estimate(each), *counts(table, [name])) for name, each in drawn.items()},
+        mean=estimate(mean(drawn)) if drawn else None,
+    )
+
+
+def _floor(table: Table, of_model: dict[str, Drawn], by: Scores, draws: Draws, rows: Rows) -> Floor:
+    inside = table.only(rows)
+    of_floor = areas(inside, by[rows], draws.only(rows))
+    labels = {
+        name: (estimate(each), difference(inside, {name: of_model[name]}, {name: each}))
+        for name, each in of_floor.items()
+    }
+    together = (estimate(mean(of_floor)), difference(inside, of_model, of_floor)) if of_floor else None
+    return Floor(labels, together)

@@ -1,0 +1,1 @@
+"""Images and labels -> a model folder."""

@@ -1,0 +1,176 @@
+"""The exact head where images are few: chosen and judged by folds of patients instead of one validation split.
+
+The convolutions stay as ImageNet left them, so that each picture goes through them once and all that follows works
+on a table of features: minutes on two cores. What is chosen (the strength, the thresholds) is chosen by scores that a
+picture got from heads without its patient, among training patients only.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model import network, pixels
+from model.card import Card
+from model.evaluate.auroc import Scores, auroc
+from model.evaluate.thresholds import choose
+from model.network import Weights
+from model.table import FOLDS, OPACITY, Table
+from model.train.exact import Floats, Head, Rows, lesson, solve
+from model.train.recipe import Recipe
+
+BATCH = 8
+FAIREST = "c2"
+"""The collection whose choice of images gives the findings away the least."""
+MEANT = 12
+"""Positives from which on a finding counts in a mean."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves: the head, and what was chosen on the way, by which scores."""
+
+    head: Head
+    strength: float
+    thresholds: dict[str, float]
+    inner: Scores
+    """The training rows' scores from heads without their patients, in the table's order; NaN for test rows."""
+
+
+def prepare(image: Path, card: Card) -> Floats:
+    """A PNG's or JPEG's way into the network: the same two functions that a DICOM image goes through."""
+    return pixels.prepare(pixels.read(pixels.wrap(image)), card)
+
+
+def extract(table: Table, card: Card, base: Weights, cache: Path, progress: Progress | None = None) -> Floats:
+    """What the head reads of every image, (n, features).
+
+    Kept in the folder `cache` under a hash of the prepared pictures, the weights and the pools, so that
+    a second run takes seconds and no change of the preprocessing can be missed.
+    """
+    key = hashlib.sha256(repr((card.pools, card.head)).encode())
+    for name in sorted(base):
+        key.update(base[name].tobytes())
+    for image in table.images:
+        key.update(prepare(image, card).tobytes())
+    kept = cache / f"{key.hexdigest()[:32]}.npy"
+    if kept.exists():
+        return np.asarray(np.load(kept, allow_pickle=False), np.float32)
+
+    below = network.averages(card.size, card.pools, card.head)
+    network.fill(below, {name: array for name, array in base.items() if name in _names(below)})
+    import tensorflow
+
+    shape = tensorflow.TensorSpec((None, card.size, card.size, 3), tensorflow.float32)
+    run = tensorflow.function(
+        lambda batch: below(batch, training=False), input_signature=[shape], autograph=False
+    )
+    found = []
+    for start in range(0, len(table), BATCH):
+        batch = np.stack([prepare(image, card) for image in table.images[start : start + BATCH]])
+        found.append(run(batch).numpy())
+        if progress:
+            progress(min(start + BATCH, len(table)), len(table))
+    together = np.concatenate(found)
+    cache.mkdir(parents=True, exist_ok=True)
+    np.save(kept, together, allow_pickle=False)
+    return together
+
+
+def _names(part: Any) -> set[str]:
+    return {f"{layer.name}/{kind}" for layer in part.layers if layer.weights for kind in ("kernel", "bias")}
+
+
+def heads(features: Floats, table: Table, rows: Rows, recipe: Recipe) -> list[Head]:
+    """One for each of the recipe's strengths, fitted to the rows of `rows`."""
+    widths = [network.width_of(pool) for pool in recipe.network.pools]
+    given = lesson(table, rows, recipe.exact.borrowed)
+    return solve(features[rows], widths, given, recipe.exact.strengths)
+
+
+def strongest(features: Floats, table: Table, rows: Rows, recipe: Recipe) -> tuple[float, Scores]:
+    """The strength with the best mean AUROC of all labels over `rows`, out of fold; and its scores."""
+    tried = [np.full(table.labels.shape, np.nan) for _ in recipe.exact.strengths]
+    for fold in range(FOLDS):
+        here = rows & (table.folds == fold)
+        if here.any():
+            for scores, head in zip(tried, heads(features, table, rows & ~here, recipe), strict=True):
+                scores[here] = head.scores(features[here])
+    inside = table.only(rows)
+
+    def mean(scores: Scores) -> float:
+        each = [auroc(inside, scores[rows], [name], resamples=0) for name in table.names]
+        return float(np.mean([figure.auroc for figure in each if figure]))
+
+    best = int(np.argmax([mean(scores) for scores in tried]))
+    return recipe.exact.strengths[best], tried[best]
+
+
+def thresholds(table: Table, scores: Scores, rule: str) -> dict[str, float]:
+    """Per label the threshold by `rule` on the rows where label and score are known."""
+    found = {}
+    for column, name in enumerate(table.names):
+        seen = ~np.isnan(table[name]) & ~np.isnan(scores[:, column])
+        found[name] = choose(table[name][seen], scores[seen, column], rule)
+    return found
+
+
+def train(features: Floats, table: Table, recipe: Recipe, test_fold: int | None = None) -> Trained:
+    """Chooses, then fits on all patients, or on all outside the test fold, whose rows are never touched."""
+    rows = np.ones(len(table), np.bool_) if test_fold is None else table.folds != test_fold
+    strength, inner = strongest(features, table, rows, recipe)
+    alone = replace(recipe, exact=replace(recipe.exact, strengths=(strength,)))
+    head = heads(features, table, rows, alone)[0]
+    return Trained(head, strength, thresholds(table, inner, recipe.thresholds.rule), inner)
+
+
+def cross_validate(features: Floats, table: Table, recipe: Recipe) -> tuple[Scores, Scores]:
+    """The whole recipe, its choices included, once without each fold: every row judged by a model without it.
+
+    Returns scores and calls, both (n, labels); a call is 1 where the score reaches the threshold that the row's model
+    chose for itself, else 0. They judge the recipe; they are not scores of the model that `train` returns.
+    """
+    scores, calls = np.full(table.labels.shape, np.nan), np.full(table.labels.shape, np.nan)
+    for fold in range(FOLDS):
+        here = table.folds == fold
+        trained = train(features, table, recipe, fold)
+        scores[here] = trained.head.scores(features[here])
+        calls[here] = scores[here] >= [trained.thresholds[name] for name in table.names]
+    return scores, calls
+
+
+def learning_curve(
+    features: Floats, table: Table, recipe: Recipe, shares: tuple[float, ...], draws: int
+) -> list[tuple[float, ...]]:
+    """(share, images, `Lung Opacity`, mean of the findings inside the fairest collection) of heads on fewer patients.
+
+    Five-fold; each fold's head is fitted to a share of its training patients, drawn `draws` times, at the recipe's
+    middle strength. Images are those fitted to, AUROCs means over the draws.
+    """
+    middle = sorted(recipe.exact.strengths)[len(recipe.exact.strengths) // 2]
+    alone = replace(recipe, exact=replace(recipe.exact, strengths=(middle,)))
+    people, person = np.unique(table.patients, return_inverse=True)
+    found = []
+    for share in shares:
+        measured = []
+        for number in range(1 if share == 1 else draws):
+            drawn = np.random.default_rng([number, int(share * 1000)]).random(len(people))[person] < share
+            scores, fitted = np.full(table.labels.shape, np.nan), 0
+            for fold in range(FOLDS):
+                here = table.folds == fold
+                rows = drawn & ~here
+                fitted += int(rows.sum())
+                scores[here] = heads(features, table, rows, alone)[0].scores(features[here])
+            fair = table.only(table.collections == FAIREST)
+            named = [n for n in table.names if n != OPACITY and (fair[n] == 1).sum() >= MEANT]
+            opacity = auroc(table, scores, [OPACITY], resamples=0)
+            mean = auroc(fair, scores[table.collections == FAIREST], named, resamples=0)
+            if opacity and mean:
+                measured.append((fitted / FOLDS, opacity.auroc, mean.auroc))
+        found.append((share, *(float(value) for value in np.mean(measured, axis=0))))
+    return found
