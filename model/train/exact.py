@@ -1,7 +1,7 @@
 """The head over frozen layers, solved exactly: a logistic regression a label, all labels at once.
 
-With few images this beat fine-tuning: on halves of 1,654 X-rays (887 to learn from) VGG16's last block tuned for six
-epochs came to a mean AUROC of 0.58 inside the collection that is chosen most fairly, this to 0.62.
+With few images this beat fine-tuning: learnt from half of the patients of 1,768 X-rays and judged on the other, VGG16's
+last block tuned for six epochs came to a mean AUROC of 0.58 inside the most fairly chosen collection, this to 0.62.
 
 Three things are learnt beside the head and left behind:
 
@@ -34,7 +34,7 @@ BORROWING = 0.3
 FLAT = 1e-6
 """Directions in which the training features spread less than this share of the widest say nothing."""
 ROUNDS = 80
-"""Of L-BFGS; the heads' scores then moved by less than the intervals of any figure by a hundredth."""
+"""Of L-BFGS. 400 of them changed a five-fold AUROC of 0.857 by nothing, and a mean of 0.658 to 0.654."""
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -124,17 +124,21 @@ def solve(features: Floats, widths: Sequence[int], given: Lesson, strengths: Seq
     spread = x.std(axis=0) + 1e-6
     scale = np.concatenate([np.full(width, 1 / np.sqrt(width * len(widths))) for width in widths]) / spread
     x = (x - middle) * scale
-    # n images span n directions at most: the head is sought among them
-    values, vectors = np.linalg.eigh(x @ x.T)
-    kept = values > values[-1] * FLAT
-    lengths = np.sqrt(values[kept])
-    places, back = vectors[:, kept] * lengths, x.T @ (vectors[:, kept] / lengths)
+    places, back = _spanned(x) if len(x) < x.shape[1] else (x, None)
     heads = []
     for strength in strengths:
         inside, bias = _minimum(places, given, strength)
-        kernel = (back @ inside) * scale[:, None]
+        kernel = (inside if back is None else back @ inside) * scale[:, None]
         heads.append(Head(kernel.astype(np.float32), (bias - middle @ kernel).astype(np.float32)))
     return [_with_constants(head, given) for head in heads]
+
+
+def _spanned(x: Doubles) -> tuple[Doubles, Doubles]:
+    """n images span n directions at most, and the head lies in them: the images' places there, and the way back."""
+    values, vectors = np.linalg.eigh(x @ x.T)
+    kept = values > values[-1] * FLAT
+    lengths = np.sqrt(values[kept])
+    return vectors[:, kept] * lengths, x.T @ (vectors[:, kept] / lengths)
 
 
 def _minimum(places: Doubles, given: Lesson, strength: float) -> tuple[Doubles, Doubles]:
