@@ -7,7 +7,7 @@ judge the recipe, with four fifths of the images.
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,12 +65,24 @@ non-commercial research and education, with citation; read them before any other
 LICENCE = "WEIGHTS-LICENSE.md"
 
 
+def floor_scores(table: Table) -> dict[str, Scores]:
+    """Each floor's five-fold scores of the table's images."""
+    return {name: five_fold(inputs, strength, table) for name, (inputs, strength) in floors(table).items()}
+
+
 def ship(
-    folder: Path, recipe: Recipe, trained: Trained, base: Weights, table: Table, judged: tuple[Scores, Scores]
+    folder: Path,
+    recipe: Recipe,
+    trained: Trained,
+    base: Weights,
+    table: Table,
+    judged: tuple[Scores, Scores],
+    by_floor: Mapping[str, Scores],
 ) -> Tree:
     """Writes weights, card and licence into `folder`, and returns the card's tree.
 
-    `table`: all images that the recipe admits; `judged`: theirs by `linear.cross_validate`.
+    `table`: all images that the recipe admits; `judged`: theirs by `linear.cross_validate`; `by_floor`: by
+    `floor_scores`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     blank = dataclasses.replace(blank_card(recipe), folder=folder)
@@ -79,7 +91,7 @@ def ship(
     (folder / LICENCE).write_text(licence(), encoding="utf-8")
     tree = card_tree(recipe, trained, table, blank.weights_path)
     scores, calls = judged
-    tree["figures"] = {"rows": figures(recipe, table, scores)}
+    tree["figures"] = {"rows": figures(recipe, table, scores, by_floor)}
     for finding in tree["findings"]:
         column = table.names.index(finding["label"])
         truth = table.labels[:, column]
@@ -113,14 +125,15 @@ def measure(folder: Path, table: Table) -> Scores:
     return np.array(rows, np.float64)
 
 
-def report(folder: Path, table: Table, scores: Scores, file: Path, out: Path) -> None:
+def report(
+    folder: Path, table: Table, scores: Scores, by_floor: Mapping[str, Scores], file: Path, out: Path
+) -> None:
     """The page of figures of the model in `folder`, by the five-fold `scores`: report.html and report.json in `out`."""
     from model.evaluate import report
     from model.evaluate.draws import RESAMPLES
     from model.evaluate.judge import judge
 
     about = card.load(folder)
-    by_floor = {name: five_fold(x, c, table) for name, (x, c) in floors(table).items()}
     judgement = judge(
         table, scores, about.thresholds, by_floor, prevalences=[0.05], resamples=RESAMPLES, seed=0
     )
@@ -204,7 +217,7 @@ def card_tree(recipe: Recipe, trained: Trained, table: Table, weights: Path) -> 
     }
 
 
-def figures(recipe: Recipe, table: Table, scores: Scores) -> list[Tree]:
+def figures(recipe: Recipe, table: Table, scores: Scores, by_floor: Mapping[str, Scores]) -> list[Tree]:
     """Every figure of the card: AUROC of the recipe and of the floors on the same folds, and the differences."""
     everyone = np.ones(len(table), np.bool_)
     nih = [name for name in recipe.labels if name != OPACITY]
@@ -213,9 +226,7 @@ def figures(recipe: Recipe, table: Table, scores: Scores) -> list[Tree]:
         inside: [name for name in nih if int((table[name][rows] == 1).sum()) >= MEANT]
         for inside, rows in (("all", everyone), (FAIREST, fairest))
     }
-    measured = {RECIPE: scores}
-    for name, (inputs, strength) in floors(table).items():
-        measured[f"floor: {name}"] = five_fold(inputs, strength, table)
+    measured = {RECIPE: scores} | {f"floor: {name}": by for name, by in by_floor.items()}
 
     found: list[Tree] = []
     for who, by in measured.items():

@@ -6,6 +6,7 @@ Both come from one sorting: a positive image asks only how much weight of negati
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ def known(table: Table, scores: Scores, draws: Draws, name: str) -> tuple[NDArra
     return table[name][rows], scores[rows, table.names.index(name)], draws.only(rows)
 
 
-def enough(truth: NDArray[np.float32]) -> bool:
+def enough(truth: NDArray[np.floating[Any]]) -> bool:
     return bool(min((truth == 1).sum(), (truth == 0).sum()) >= FEWEST)
 
 

@@ -23,10 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model.evaluate.auroc import enough
 from model.table import Table
 
-FEWEST = 5
-"""Positives (and negatives) without which a label can't be learnt from some rows: its score is then a constant."""
 LOOSE = 0.1
 """How much an intercept is held to 0, beside the head's weights at 1: enough to keep it finite."""
 BORROWING = 0.3
@@ -104,7 +103,7 @@ def borrow(table: Table, column: int) -> Doubles | None:
     told = ~np.isnan(others).any(axis=1)
     truth = table.labels[:, column]
     both = told & ~np.isnan(truth)
-    if min((truth[both] == 1).sum(), (truth[both] == 0).sum()) < FEWEST:
+    if not enough(truth[both]):
         return None
     inputs = np.column_stack([others, (others == 0).all(axis=1)])
     fitted = LogisticRegression(C=BORROWING, max_iter=1000).fit(inputs[both], truth[both])
@@ -192,12 +191,12 @@ def _anchored(logits: Doubles, given: Lesson) -> Doubles:
 
 
 def _with_constants(head: Head, given: Lesson) -> Head:
-    """Labels with fewer than FEWEST positives or negatives become a constant: their share."""
+    """Labels without `enough` positives or negatives can't be learnt and become a constant: their share."""
     kernel, bias = head.kernel.copy(), head.bias.copy()
     for column in range(len(bias)):
         read = given.weights[:, column] == 1
-        positive = given.targets[read, column].sum()
-        if min(positive, read.sum() - positive) < FEWEST:
-            share = (positive + 1) / (read.sum() + 2)
+        truth = given.targets[read, column]
+        if not enough(truth):
+            share = (truth.sum() + 1) / (len(truth) + 2)
             kernel[:, column], bias[column] = 0, np.log(share / (1 - share))
     return Head(kernel, bias)

@@ -6,10 +6,8 @@ picture got from heads without its patient, among training patients only.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,8 +16,10 @@ from model.card import Card
 from model.evaluate.auroc import Scores, auroc
 from model.evaluate.thresholds import choose
 from model.network import Weights
+from model.progress import steps
 from model.table import FOLDS, OPACITY, Table
 from model.train.exact import Floats, Head, Rows, lesson, solve
+from model.train.inputs import fill
 from model.train.recipe import Recipe
 
 BATCH = 8
@@ -27,8 +27,6 @@ FAIREST = "c2"
 """The collection whose choice of images gives the findings away the least."""
 MEANT = 12
 """Positives from which on a finding counts in a mean."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def prepare(image: Path, card: Card) -> Floats:
     return pixels.prepare(pixels.read(pixels.wrap(image)), card)
 
 
-def extract(table: Table, card: Card, base: Weights, cache: Path, progress: Progress | None = None) -> Floats:
+def extract(table: Table, card: Card, base: Weights, cache: Path) -> Floats:
     """What the head reads of every image, (n, features).
 
     Kept in the folder `cache` under a hash of the prepared pictures, the weights and the pools, so that
@@ -63,7 +61,7 @@ def extract(table: Table, card: Card, base: Weights, cache: Path, progress: Prog
         return np.asarray(np.load(kept, allow_pickle=False), np.float32)
 
     below = network.averages(card.size, card.pools, card.head)
-    network.fill(below, {name: array for name, array in base.items() if name in _names(below)})
+    fill(below, base)
     import tensorflow
 
     shape = tensorflow.TensorSpec((None, card.size, card.size, 3), tensorflow.float32)
@@ -71,19 +69,13 @@ def extract(table: Table, card: Card, base: Weights, cache: Path, progress: Prog
         lambda batch: below(batch, training=False), input_signature=[shape], autograph=False
     )
     found = []
-    for start in range(0, len(table), BATCH):
+    for start in steps("frozen layers", range(0, len(table), BATCH)):
         batch = np.stack([prepare(image, card) for image in table.images[start : start + BATCH]])
         found.append(run(batch).numpy())
-        if progress:
-            progress(min(start + BATCH, len(table)), len(table))
     together = np.concatenate(found)
     cache.mkdir(parents=True, exist_ok=True)
     np.save(kept, together, allow_pickle=False)
     return together
-
-
-def _names(part: Any) -> set[str]:
-    return {f"{layer.name}/{kind}" for layer in part.layers if layer.weights for kind in ("kernel", "bias")}
 
 
 def heads(features: Floats, table: Table, rows: Rows, recipe: Recipe) -> list[Head]:
