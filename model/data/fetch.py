@@ -10,16 +10,15 @@ is not unpacked again. What the source does not say of a file (bytes, SHA-256) t
 later runs check against that.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from model.alone import alone
 from model.data import source as sources
 from model.data.download import PAUSES, Download, GivenUp, Version, check_room
 from model.data.progress import Progress, amount, progress
@@ -63,7 +62,7 @@ def fetch(
     """
     items = sources.read(source or sources.NIH, only)
     to.mkdir(parents=True, exist_ok=True)
-    with _alone(to), progress() as shown:
+    with alone(to / LOCK, NotFetched(f"{to}: another run is fetching into this folder")), progress() as shown:
         manifest = _read_manifest(to)
         waiting = [item for item in items if not _is_done(to, item, manifest.get(item.name))]
         check_room(to, sum(item.bytes or 0 for item in waiting), "what is to be fetched")
@@ -207,14 +206,3 @@ def _read_manifest(to: Path) -> dict[str, Arrived]:
 def _write_manifest(to: Path, manifest: dict[str, Arrived]) -> None:
     files = {name: asdict(entry) for name, entry in manifest.items()}
     replace(to / MANIFEST, json.dumps({"files": files}, indent=1) + "\n")
-
-
-@contextmanager
-def _alone(to: Path) -> Iterator[None]:
-    """No two runs write into one folder."""
-    with (to / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise NotFetched(f"{to}: another run is fetching into this folder") from error
-        yield

@@ -224,8 +224,9 @@ def _report(run: Run, state: State, card: Card, measured: Measured, facts: dict[
     page.heading("Epochs")
     page.picture(
         _curves(state, recipe.labels),
-        "Loss and AUROC by epoch, the mean in black, each finding in grey; dashed lines begin a stage, the dotted one "
-        "is the best epoch. The training loss is weighted and smoothed as the recipe says, the validation loss is "
+        "Loss and AUROC by epoch: on validation images the mean in black, each finding in grey; on as many training "
+        "images the mean in blue. What lies between is learnt by heart. Dashed lines begin a stage, the dotted one is "
+        "the best epoch. The training loss is weighted and smoothed as the recipe says, the validation loss is "
         "plain cross-entropy: compare each with itself only.",
     )
     page.heading("The model on the validation images")
@@ -278,8 +279,10 @@ def _curves(state: State, labels: Sequence[str]) -> Any:
         areas.plot(
             epochs, values, color="black" if label == MEAN else "0.8", linewidth=2 if label == MEAN else 0.8
         )
+    learnt = [row["training"]["labels"][MEAN]["auroc"] for row in state.history]
+    areas.plot(epochs, learnt, color="tab:blue", linewidth=1.2, linestyle="--", label="training")
     areas.axvline(state.best_epoch, linestyle=":", color="tab:red")
-    areas.set(xlabel="epoch", ylabel="AUROC, validation")
+    areas.set(xlabel="epoch", ylabel="AUROC")
     for before, row in zip(state.history, state.history[1:], strict=False):
         if row["stage"] != before["stage"]:
             for axes in (losses, areas):

@@ -34,7 +34,8 @@ SAMPLE = 1000
 """Training images by which features are standardized; more move no mean by a twentieth of a spread."""
 
 Row = dict[str, Any]
-"""An epoch: `epoch` (from 1, over all stages), `stage`, `loss` (training, as the recipe weighs it), and `measure`'s."""
+"""An epoch: `epoch` (from 1, over all stages), `stage`, `loss` (as the recipe weighs it, over the epoch's steps), and
+`measure`'s at its end: `training` on a sample of the training images, as they are, and `validation`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class Run:
     validation: Rows
     cache: Path
     checkpoints: Path
+
+    @property
+    def sample(self) -> Rows:
+        """As many training images as there are for validation: how far what is learnt by heart runs ahead."""
+        random = np.random.default_rng([self.seed, 0])
+        return np.sort(random.permutation(self.training)[: len(self.validation)])
 
 
 def train_on(run: Run, state: State, told: Callable[[State], None]) -> State:
@@ -81,19 +88,16 @@ def _solve(run: Run, state: State, told: Callable[[State], None]) -> None:
     rows[run.training[read]] = True
     given = lesson(run.table, rows, recipe.exact.borrowed)
     widths = [network.width_of(pool) for pool in recipe.network.pools]
-    unread = [int(number) in run.pictures.unreadable for number in run.validation]
-    truth, least = run.table.labels[run.validation], recipe.thresholds.least
+    sampled = training[np.isin(run.training, run.sample)]
     heads = solve(training[read], widths, given, recipe.exact.strengths)
     for strength, head in zip(recipe.exact.strengths, heads, strict=True):
-        scores = head.scores(validation).astype(np.float32)
-        scores[unread] = np.nan
-        measured = measure(truth, scores, recipe.labels, least)
+        measured = _measured(run, run.validation, head.scores(validation).astype(np.float32))
+        learnt = _measured(run, run.sample, head.scores(sampled).astype(np.float32))
         if (mean := measured["labels"][MEAN]["auroc"]) > state.best:
             state.best = mean
             state.weights |= tuned.as_trained(head, state.weights)
-            state.history = [
-                {"epoch": 0, "stage": f"exact, {strength:g}", "loss": np.nan, "validation": measured}
-            ]
+            row = {"epoch": 0, "stage": f"exact, {strength:g}", "loss": np.nan}
+            state.history = [{**row, "training": learnt, "validation": measured}]
     checkpoint.save_best(run.checkpoints, state.weights)
     checkpoint.save(run.checkpoints, state)
     print(f"exact head: validation mean AUROC {state.best:.4f}", file=sys.stderr, flush=True)
@@ -119,9 +123,10 @@ def _train_stage(run: Run, state: State, told: Callable[[State], None]) -> None:
         state.weights = state.weights | tuned.taken(part)
         state.memory = tuned.memory_of(part)
         averaged = state.weights | tuned.averaged(part, state.weights)
-        measured = _validate(run, stage, part, inputs, averaged, wanted[HEAD])
+        fill(part, averaged)
+        learnt, measured = (_judge(run, stage, part, inputs, rows) for rows in (run.sample, run.validation))
         fill(part, state.weights)
-        _note(run, state, stage, loss, measured, averaged)
+        _note(run, state, stage, loss, learnt, measured, averaged)
         state.unreadable = {str(number): reason for number, reason in run.pictures.unreadable.items()}
         checkpoint.save(run.checkpoints, state)
         told(state)
@@ -150,21 +155,30 @@ def _epoch(run: Run, stage: Stage, part: Any, inputs: Inputs, wanted: dict[str, 
     return total / len(order)
 
 
-def _validate(run: Run, stage: Stage, part: Any, inputs: Inputs, weights: Weights, truth: Floats) -> Measured:
-    """How the network with `weights` does on the validation images, as they are."""
-    fill(part, weights)
-    rows = run.validation
+def _judge(run: Run, stage: Stage, part: Any, inputs: Inputs, rows: Rows) -> Measured:
+    """How the network as it is filled does on these images, as they are."""
     moments = np.full(len(rows), AS_IT_IS)
     found = [
         tuned.scores(np.asarray(part.predict_on_batch(arrays)[HEAD]))[: len(numbers)]
-        for numbers, arrays in _fed(run, inputs, rows, moments, stage.batch, "validation")
+        for numbers, arrays in _fed(run, inputs, rows, moments, stage.batch, "figures")
     ]
-    scores = np.concatenate(found)
+    return _measured(run, rows, np.concatenate(found))
+
+
+def _measured(run: Run, rows: Rows, scores: Floats) -> Measured:
     scores[[int(number) in run.pictures.unreadable for number in rows]] = np.nan
-    return measure(truth[rows], scores, run.recipe.labels, run.recipe.thresholds.least)
+    return measure(run.table.labels[rows], scores, run.recipe.labels, run.recipe.thresholds.least)
 
 
-def _note(run: Run, state: State, stage: Stage, loss: float, measured: Measured, averaged: Weights) -> None:
+def _note(
+    run: Run,
+    state: State,
+    stage: Stage,
+    loss: float,
+    learnt: Measured,
+    measured: Measured,
+    averaged: Weights,
+) -> None:
     """Takes an epoch into the state; the best one's weights to the disk."""
     state.epoch += 1
     state.total += 1
@@ -173,8 +187,8 @@ def _note(run: Run, state: State, stage: Stage, loss: float, measured: Measured,
     if mean > state.best:
         state.best, state.best_epoch, state.since = mean, state.total, 0
         checkpoint.save_best(run.checkpoints, averaged)
-    row: Row = {"epoch": state.total, "stage": stage.name, "loss": loss, "validation": measured}
-    state.history.append(row)
+    row: Row = {"epoch": state.total, "stage": stage.name, "loss": loss}
+    state.history.append({**row, "training": learnt, "validation": measured})
     print(
         f"{stage.name} {state.epoch}/{stage.epochs}: loss {loss:.4f}; validation: loss {measured['loss']:.4f}, "
         f"mean AUROC {mean:.4f} (best {state.best:.4f}, epoch {state.best_epoch})",
@@ -246,8 +260,8 @@ def _padded(values: Floats, size: int) -> Floats:
 
 def flat(row: Row) -> dict[str, float]:
     """A row's numbers under one name each: `validation/Mass/auroc`."""
-    measured = row["validation"]
-    found = {"training/loss": row["loss"], "validation/loss": measured["loss"]}
-    for label, figures in measured["labels"].items():
-        found |= {f"validation/{label}/{figure}": figures[figure] for figure in FIGURES}
+    found = {"training/loss": row["loss"], "validation/loss": row["validation"]["loss"]}
+    for split in ("training", "validation"):
+        for label, figures in row[split]["labels"].items():
+            found |= {f"{split}/{label}/{figure}": figures[figure] for figure in FIGURES}
     return found

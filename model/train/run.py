@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from model import network
+from model.alone import alone
 from model.errors import BadData
 from model.network import Weights
 from model.page import replace
@@ -38,7 +39,7 @@ from model.train.measure import counting
 from model.train.pictures import Pictures
 from model.train.recipe import Recipe, parse, recipe_file, text_of
 
-RUN, HISTORY = "run.json", "history.csv"
+RUN, HISTORY, LOCK = "run.json", "history.csv", "run.lock"
 NEEDED = ("jinja2", "matplotlib", "sklearn", "tensorboard")
 """What the extra `train` brings."""
 MATTERS = {
@@ -89,6 +90,23 @@ def train(
         "precision": precision,
         "versions": _versions(backend),
     }
+    out.mkdir(parents=True, exist_ok=True)
+    taken = BadData(
+        f"{out}: another training is at work in this folder; wait for it, or choose another --out"
+    )
+    with alone(out / LOCK, taken):
+        return _run(out, rows, wanted, facts, base, seed, cache)
+
+
+def _run(
+    out: Path,
+    rows: Table,
+    wanted: Recipe,
+    facts: dict[str, Any],
+    base: Weights,
+    seed: int,
+    cache: Path | None,
+) -> str:
     state = _take_up(out, facts, wanted, base, seed)
     run = Run(
         recipe=wanted,
@@ -174,7 +192,6 @@ def _take_up(out: Path, facts: dict[str, Any], recipe: Recipe, base: Weights, se
         if state:
             print(f"{out}: goes on after epoch {state.total}", file=sys.stderr)
             return state
-    out.mkdir(parents=True, exist_ok=True)
     replace(known, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return State(weights=base | tuned.first_weights(recipe, seed))
 

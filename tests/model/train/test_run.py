@@ -1,4 +1,5 @@
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -121,7 +122,8 @@ def test_each_epoch_stands_in_the_history_and_for_tensorboard(whole: Path) -> No
     ]
     for figure in ("auroc", "accuracy", "precision", "recall", "f1"):
         for label in ("Mass", "Lung Opacity", "mean"):
-            assert 0 <= float(rows[-1][f"validation/{label}/{figure}"]) <= 1
+            for split in ("training", "validation"):
+                assert 0 <= float(rows[-1][f"{split}/{label}/{figure}"]) <= 1
     files = sorted((whole / "tensorboard").iterdir())
     assert len(files) == 4
     event = Event.FromString(list(RawEventFileLoader(str(files[-1])).Load())[-1])
@@ -165,6 +167,14 @@ def test_jax_comes_to_the_same_scores(whole: Path, drawn: Path, imagenet: Path, 
     batch = np.random.default_rng(0).uniform(-100, 100, (4, 32, 32, 3)).astype(np.float32)
     ours_of, theirs_of = (network.load(each).predict_on_batch(batch) for each in (one, other))
     assert np.abs(theirs_of - ours_of).max() < 0.01
+
+
+def test_two_runs_do_not_write_into_one_folder(whole: Path, drawn: Path, imagenet: Path) -> None:
+    recipe = str(whole.parent / "tiny.toml")
+    with (whole / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BadData, match="another training is at work"):
+            train(drawn / "labels.csv", drawn, whole, recipe=recipe, weights=imagenet)
 
 
 @pytest.mark.parametrize("other", ["recipe", "seed", "table", "weights"])
