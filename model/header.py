@@ -19,6 +19,8 @@ from pydicom.tag import Tag
 
 MAX_ELEMENT = 16 * 1024
 """Bytes of the largest element that `slim` keeps: more is bulk data, or a joke."""
+MAX_LUT = 288 * 1024
+"""The same of a table of greys: two of 65,536 words each."""
 
 MAX_DEPTH = 8
 """Nested sequences that `slim` keeps; the deepest that a result copies has three."""
@@ -96,7 +98,7 @@ def orientation(dataset: Dataset) -> tuple[str, str] | None:
 
 
 def slim(dataset: Dataset) -> Dataset:
-    """What a report needs of a data set: no pixels, overlays, curves, tables, icons, private or huge
+    """What a report needs of a data set: no pixels, overlays, curves, icons, private or huge
     elements, and none that can't be read. Small enough to be sent to another process; the values are shared."""
     kept = Dataset()
     for tag in list(dataset.keys()):
@@ -104,10 +106,11 @@ def slim(dataset: Dataset) -> Dataset:
             continue
         try:
             raw = dataset.get_item(tag)
-            if isinstance(raw, RawDataElement) and len(raw.value or b"") > MAX_ELEMENT:
+            most = MAX_LUT if tag in _LUTS else MAX_ELEMENT
+            if isinstance(raw, RawDataElement) and len(raw.value or b"") > most:
                 continue
             element = dataset[tag]
-            if _weight(element) <= MAX_ELEMENT:  # pydicom's several names in one element can't be pickled
+            if _weight(element) <= most:  # pydicom's several names in one element can't be pickled
                 kept[tag] = raw if element.VR == "PN" and isinstance(element.value, MultiValue) else element
         except _FAULTS:
             continue
@@ -120,11 +123,12 @@ def slim(dataset: Dataset) -> Dataset:
 _BULK_GROUPS = frozenset({0x50, 0x54, 0x60, 0x7F})
 """Curves, waveforms, overlays, pixels: the upper halves of their group numbers."""
 
+_LUTS = frozenset({0x00283000, 0x00283010})
+"""Modality and VOI LUT Sequence: a presentation state must say of the greys what the image says."""
+
 _BULK = frozenset(
     {
         0x00880200,  # Icon Image Sequence
-        0x00283000,  # Modality LUT Sequence
-        0x00283010,  # VOI LUT Sequence
         0x00281201,  # palettes
         0x00281202,
         0x00281203,
@@ -135,9 +139,9 @@ _BULK = frozenset(
 
 
 def _weight(element: Any, depth: int = 0) -> int:
-    """About how many bytes the element holds; more than MAX_ELEMENT where it is nested too deeply."""
+    """About how many bytes the element holds; more than MAX_LUT where it is nested too deeply."""
     if depth > MAX_DEPTH:
-        return MAX_ELEMENT + 1
+        return MAX_LUT + 1
     found = element.value
     if isinstance(found, Sequence):
         return sum(8 + sum(_weight(item.get_item(t), depth + 1) for t in item.keys()) for item in found)  # noqa: SIM118

@@ -284,7 +284,7 @@ def _header(of: str) -> Dataset:
     ds.ImageLaterality = "U"
     ds.AnatomicRegionSequence = [code("51185008", "SCT", "Chest")]
     ds.ViewPosition = "PA"
-    view = code("399348003", "SCT", "postero-anterior")
+    view = code("272479007", "SCT", "postero-anterior")
     view.ViewModifierCodeSequence = []
     ds.ViewCodeSequence = [view]
     ds.PatientOrientation = ["L", "F"]

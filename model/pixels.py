@@ -1,7 +1,8 @@
 """Stored values -> the picture that a radiologist sees -> what the network sees. The only place for that.
 
 `open_dataset` and `wrap` (model/files.py) come in, `read` and `prepare` go out. Training, evaluation,
-`analyze`, the worker and the pictures call these and nothing else.
+`analyze`, the worker and the pictures call these and nothing else. What is drawn back onto the stored picture
+(a report's regions, a presentation state) asks `stored_points`, `aspect`, `inverted` and `lut`, which are `read`'s own.
 
 `read` goes the way of PS3.4 N.2: Modality LUT or rescale, VOI LUT or window (the first), presentation
 polarity; then padding and shutter are painted black, the picture is made square-pixelled and turned upright.
@@ -9,6 +10,7 @@ It does not call pydicom's apply_voi_lut, which turns the picture over when Resc
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +26,18 @@ from model.files import open_dataset, wrap
 from model.header import numbers, orientation, quietly, text
 from model.streams import MAX_PIXELS
 
-__all__ = ["Image", "open_dataset", "prepare", "read", "to_uint8", "wrap"]
+__all__ = [
+    "Image",
+    "aspect",
+    "inverted",
+    "lut",
+    "open_dataset",
+    "prepare",
+    "read",
+    "stored_points",
+    "to_uint8",
+    "wrap",
+]
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -49,14 +62,14 @@ class Image:
 def read(dataset: Dataset) -> Image:
     """The picture of a CR, DX or Secondary Capture data set. Raises Undecodable."""
     with quietly():
-        inverted = _inverted(dataset)
+        low_is_bright = inverted(dataset)
         stored = stored_values(dataset)
         hidden = _padding(dataset, stored) | _shuttered(dataset, stored.shape)
         values = _modality(dataset, stored)
         del stored
         pixels = _window(dataset, values, ~hidden)
         del values
-        if inverted:
+        if low_is_bright:
             pixels = 1 - pixels
         pixels[hidden] = 0
         pixels = _upright(dataset, _square(dataset, pixels))
@@ -86,9 +99,30 @@ def to_uint8(image: Image, longest: int = 4096) -> np.ndarray[Any, np.dtype[np.u
     return np.asarray(Pillow.fromarray(levels).resize(size, Pillow.Resampling.BILINEAR))
 
 
-def _inverted(dataset: Dataset) -> bool:
+def stored_points(dataset: Dataset, points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """(x, y) as shares of the upright picture, 0 to 1 -> (column, row) in the stored pixels.
+
+    0, 0 is the top left corner of the first pixel, Columns, Rows the bottom right corner of the last: as SCOORD (PS3.3
+    C.18.6.1.1) and a presentation state's PIXEL units (PS3.3 C.10.5) count. A displayed area counts pixels from 1
+    (C.10.4). Raises Undecodable where the header names no size.
+    """
+    with quietly():
+        columns, rows = whole(dataset, "Columns"), whole(dataset, "Rows")
+        if not columns or not rows or min(columns, rows) < 1:
+            raise Undecodable("The number of rows or columns can't be read")
+        transposed, mirrored, on_head = _turns(dataset)
+    found = []
+    for x, y in points:
+        x, y = (1 - x if mirrored else x), (1 - y if on_head else y)
+        if transposed:
+            x, y = y, x
+        found.append((x * columns, y * rows))
+    return found
+
+
+def inverted(dataset: Dataset) -> bool:
     """Whether low values are bright: MONOCHROME1, or Presentation LUT Shape INVERSE. Both together, which is
-    how DX writes MONOCHROME1 (PS3.3 C.8.11.3.1.2), are one inversion."""
+    how DX writes MONOCHROME1 (PS3.3 C.8.11.3.1.2), are one inversion. Raises Undecodable."""
     photometric = text(dataset, "PhotometricInterpretation").upper()
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise Undecodable("The header does not say whether low values are black or white")
@@ -140,9 +174,9 @@ def _shuttered(dataset: Dataset, shape: tuple[int, ...]) -> np.ndarray:
 
 def _modality(dataset: Dataset, stored: Stored) -> Floats:
     """Modality LUT, which wins, or rescale (PS3.3 C.11.1). A slope that is 0 or no number counts as 1."""
-    lut = _lut(dataset, "ModalityLUTSequence", signed=bool(whole(dataset, "PixelRepresentation")))
-    if lut is not None:
-        first, table, _ = lut
+    found = lut(dataset, "ModalityLUTSequence", signed=bool(whole(dataset, "PixelRepresentation")))
+    if found is not None:
+        first, table, _ = found
         return table[np.clip(stored - first, 0, len(table) - 1)]
     slope = next(iter(numbers(dataset, "RescaleSlope")), 1.0) or 1.0
     intercept = next(iter(numbers(dataset, "RescaleIntercept")), 0.0)
@@ -159,9 +193,9 @@ def _window(dataset: Dataset, values: Floats, shown: np.ndarray) -> Floats:
     A window that can't be used (no number, width 0 or less, width 1, or one that leaves nearly nothing grey)
     counts as absent.
     """
-    lut = _lut(dataset, "VOILUTSequence", signed=bool(values.min() < 0))
-    if lut is not None:
-        first, table, bits = lut
+    found = lut(dataset, "VOILUTSequence", signed=bool(values.min() < 0))
+    if found is not None:
+        first, table, bits = found
         index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
         pixels = np.clip(table[index] / np.float32((1 << bits) - 1), 0, 1)
         if _shows_something(pixels, shown):
@@ -204,7 +238,7 @@ def _shows_something(pixels: np.ndarray, shown: np.ndarray) -> bool:
     return bool(grey.sum() >= LEAST_IN_WINDOW * max(1, shown.sum()))
 
 
-def _lut(dataset: Dataset, keyword: str, *, signed: bool) -> tuple[int, Floats, int] | None:
+def lut(dataset: Dataset, keyword: str, *, signed: bool) -> tuple[int, Floats, int] | None:
     """First value mapped, table and depth of the first item of a LUT sequence; None where there is no usable one.
 
     Entries are words; where there are only as many bytes as entries, they are bytes (PS3.3 C.11.1.1.1).
@@ -230,16 +264,22 @@ def _lut(dataset: Dataset, keyword: str, *, signed: bool) -> tuple[int, Floats, 
     return first, table[:count].astype(np.float32), bits
 
 
-def _square(dataset: Dataset, pixels: Floats) -> Floats:
-    """Pixels that are not square are made so, by stretching the coarser direction."""
-    ratio = 1.0  # height of a pixel over its width
+def aspect(dataset: Dataset) -> float:
+    """Height of a stored pixel over its width, as the picture is stretched; 1 where they count as square."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
         pair = numbers(dataset, keyword)
         if len(pair) == 2 and min(pair) > 0:
             ratio = pair[0] / pair[1]
-            break
+            square = math.isclose(ratio, 1, rel_tol=0.01) or not 1 / MOST_STRETCH <= ratio <= MOST_STRETCH
+            return 1.0 if square else ratio
+    return 1.0
+
+
+def _square(dataset: Dataset, pixels: Floats) -> Floats:
+    """Pixels that are not square are made so, by stretching the coarser direction."""
+    ratio = aspect(dataset)
     height, width = pixels.shape
-    if math.isclose(ratio, 1, rel_tol=0.01) or not 1 / MOST_STRETCH <= ratio <= MOST_STRETCH:
+    if ratio == 1:
         return pixels
     size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
     if size[0] * size[1] > MAX_PIXELS:
@@ -248,16 +288,28 @@ def _square(dataset: Dataset, pixels: Floats) -> Floats:
 
 
 def _upright(dataset: Dataset, pixels: Floats) -> Floats:
-    """Turned so that rows run to the patient's left and columns to the feet, where Patient Orientation
-    (PS3.3 C.7.6.1.1.1) says how the picture lies. `R\\F` is mirrored, `R\\H` on its head, `F\\L` on its side."""
-    directions = orientation(dataset)
-    if directions is None:
-        return pixels
-    row, column = directions
-    if row in "HF" and column in "LR":
-        pixels, row, column = pixels.T, column, row
-    if row == "R" and column in "HF":
+    """Turned so that rows run to the patient's left and columns to the feet."""
+    transposed, mirrored, on_head = _turns(dataset)
+    if transposed:
+        pixels = pixels.T
+    if mirrored:
         pixels = pixels[:, ::-1]
-    if column == "H" and row in "LR":
+    if on_head:
         pixels = pixels[::-1]
     return pixels
+
+
+def _turns(dataset: Dataset) -> tuple[bool, bool, bool]:
+    """What makes the picture upright, in this order: rows and columns changed, left and right, head and feet; where
+    Patient Orientation (PS3.3 C.7.6.1.1.1) says how it lies.
+
+    `R\\F` is mirrored, `R\\H` on its head, `F\\L` on its side.
+    """
+    directions = orientation(dataset)
+    if directions is None:
+        return False, False, False
+    row, column = directions
+    transposed = row in "HF" and column in "LR"
+    if transposed:
+        row, column = column, row
+    return transposed, row == "R" and column in "HF", column == "H" and row in "LR"

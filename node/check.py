@@ -1,11 +1,13 @@
 """`hilum check`: does everything hold that a node needs? And `--repair`, which puts the spool and the database right.
 
-Nothing is sent but C-ECHO, and nothing changed but by --repair; a probe file is written and removed.
+Nothing is sent but C-ECHO, a query that finds nothing, or OPTIONS; nothing is changed but by --repair; a probe file is
+written and removed.
 """
 
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +17,15 @@ from model import card
 from model.errors import BadModel
 from node import log, show
 from node.errors import BadEnvironment, HilumError
-from node.settings import Destination, DimseDestination, FolderDestination, Settings
+from node.settings import (
+    Destination,
+    DimseDestination,
+    FolderDestination,
+    Hl7Destination,
+    HttpDestination,
+    Settings,
+    WebDestination,
+)
 from node.state import locked, read_state, there
 from storage.errors import StorageError
 from storage.spool import Disk
@@ -23,6 +33,9 @@ from storage.store import DATABASE, Store
 
 # SQLite's locks and a file's durability are not to be relied on there
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs")
+
+# the UID of no study: who is asked for it has nothing to tell
+NO_STUDY = "2.25.0"
 
 
 @dataclass(frozen=True)
@@ -180,9 +193,17 @@ def _decoders() -> Iterator[Check]:
 
 def _destination(destination: Destination, ae_title: str) -> Check:
     what = f"destination {destination.name}"
-    if isinstance(destination, FolderDestination):
-        return _tried(what, lambda: _folder_destination(destination))
-    return _tried(what, lambda: _peer(destination, ae_title))
+    match destination:
+        case DimseDestination():
+            return _tried(what, lambda: _peer(destination, ae_title))
+        case FolderDestination():
+            return _tried(what, lambda: _folder_destination(destination))
+        case WebDestination():
+            return _tried(what, lambda: _web(destination))
+        case HttpDestination():
+            return _tried(what, lambda: _http(destination))
+        case Hl7Destination():
+            return _tried(what, lambda: _hl7(destination))
 
 
 def _folder_destination(destination: FolderDestination) -> str:
@@ -204,6 +225,51 @@ def _peer(destination: DimseDestination, ae_title: str) -> str:
     if not all(answer.accepts.values()):
         raise _Fails(f"{told} (try another sr_class, or leave the kind out of its `results`)")
     return told
+
+
+def _web(destination: WebDestination) -> str:
+    """Asks for a study that there is not (QIDO-RS, PS3.18 10.6); what may be stored shows at the first result."""
+    query = f"{destination.url}/studies?StudyInstanceUID={NO_STUDY}"
+    return _asked(destination, "GET", query, fails=(401, 403, 404, 407))
+
+
+def _http(destination: HttpDestination) -> str:
+    """A 404 or 405 holds: many services know no OPTIONS."""
+    return _asked(destination, "OPTIONS", destination.url, fails=(401, 403, 407))
+
+
+def _asked(
+    destination: WebDestination | HttpDestination, method: str, url: str, fails: tuple[int, ...]
+) -> str:
+    from node.deliver.exchange import Exchange
+    from node.deliver.outcome import Parked, Postponed, of_http
+
+    exchange = Exchange(destination)
+    began = time.monotonic()
+    answer = exchange.request(method, url, headers={"Accept": "application/dicom+json, */*;q=0.1"})
+    seconds = time.monotonic() - began
+    exchange.rest()
+    if isinstance(answer, Postponed):
+        raise _Fails(f"{destination.url}: {answer.reason}")
+    outcome = of_http(answer.status)
+    wrong = answer.status in fails or 300 <= answer.status <= 399
+    if isinstance(outcome, Postponed) or (wrong and isinstance(outcome, Parked)):
+        raise _Fails(f"{destination.url}: {outcome.reason}")
+    return f"{destination.url} answered {method} with {answer.status} in {seconds * 1000:.0f} ms"
+
+
+def _hl7(destination: Hl7Destination) -> str:
+    from node.deliver.mllp import Timeouts, connect
+    from node.deliver.outcome import Postponed
+
+    began = time.monotonic()
+    opened = connect(destination, Timeouts().connect)
+    if isinstance(opened, Postponed):
+        raise _Fails(opened.reason)
+    opened.close()
+    how = "TLS" if destination.tls else "TCP"
+    where = f"{destination.host}:{destination.port}"
+    return f"{where} took a {how} connection in {(time.monotonic() - began) * 1000:.0f} ms; nothing was sent"
 
 
 def _repair(settings: Settings, requeue: bool) -> dict[str, object]:

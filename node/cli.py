@@ -169,13 +169,36 @@ def analyze(
 
 
 @app.command()
+def render(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A DICOM result, of ours or of others.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to; without it beside the result, with the new ending."),
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The X-ray: draw the marks of a report or presentation state on it."
+        ),
+    ] = None,
+) -> None:
+    """Show one result without a viewer: a picture as PNG, a report as an HTML page, a PDF as it is.
+
+    The file that is written names the patient, as the result does.
+    """
+    from node.render import render as rendered
+
+    print(f"wrote {rendered(file, out, image)}")
+
+
+@app.command()
 def status(config: Config = None, as_json: Json = False) -> int:
     """Say how the node does. Exits 1 when it is stopped or a destination is down.
 
-    JSON: node (running, stopped), since, received, refused_associations, conflicts, jobs and deliveries (state:
-    number), oldest_queued_seconds (0 when nothing waits), workers (ready, wanted), destinations (name: state, waiting,
-    last_success, last_error; the state is up, down, or unknown where nothing was ever sent), disk_free_bytes,
-    problems (sentences).
+    JSON: node (running, stopped), since, received, refused_associations, conflicts, jobs, studies (those that wait
+    for one report) and deliveries (state: number), oldest_queued_seconds (0 when nothing waits), workers (ready,
+    wanted), destinations (name: state, waiting, last_success, last_error; the state is up, down, or unknown where
+    nothing was ever sent), disk_free_bytes, problems (sentences).
     """
     from node import show
     from node.state import read_state

@@ -152,7 +152,8 @@ def _node(
         analyze=settings.analyze.model_copy(update={"workers": max(1, settings.analyze.workers)}),
         destinations=(destination,),
         scope=settings.scope,
-        report=settings.report,
+        # the demo shows each image as it comes; nobody waits out a study's quiet period
+        report=settings.report.model_copy(update={"per": "image"}),
     )
     (work / "config.toml").write_text(as_toml(configured), encoding="utf-8")
     with log_file.open("wb") as errors:

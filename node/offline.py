@@ -1,6 +1,7 @@
 """`hilum analyze`: the same path without a network or a database; nothing is recorded.
 
-A file is walked as a received object would be, then read by the worker's own pipeline.
+A file is walked as a received object would be, then read by the worker's own pipeline. Each file is reported alone,
+whatever `[report] per` says: nobody knows here what else belongs to its study, or what was found before.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ class Analyzed:
 def analyze(
     settings: Settings, paths: Sequence[Path], *, view: str = "PA", age: int = 40, reports: bool = False
 ) -> Iterator[Analyzed]:
-    """One outcome a file, in order; with `reports` the SR and SC objects too. Raises BadModel.
+    """One outcome a file, in order; with `reports` the result objects too. Raises BadModel.
 
     `view` and `age` are what a PNG or JPEG is assumed to be: its file does not say.
     """
@@ -95,10 +96,13 @@ def _told(
     elif outcome.ready is not None:
         sop_instance = str(outcome.ready.header.SOPInstanceUID)
         content_hash = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
-    if reports and outcome.status == "analyzed":
-        occasion = Occasion(content_hash, datetime.now(UTC))
+    if reports:
+        occasion, wanted = Occasion(datetime.now(UTC)), wanted_results(settings)
         try:
-            results = pipeline.report(outcome, list(wanted_results(settings)), occasion)
+            if outcome.status == "analyzed":
+                results = pipeline.report([(content_hash, outcome)], wanted, occasion)
+            elif isinstance(walk, FileWalk) and not walk.disagreement:
+                results = pipeline.not_analyzed(content_hash, outcome, wanted, occasion)
         except report.InvalidResult as e:
             outcome = Outcome("failed", f"the result did not pass its check: {e}")
         except Exception as e:

@@ -92,17 +92,19 @@ def _rows(found: "Analyzed") -> list[tuple[str, ...]]:
 
 
 def _keep(result: "Result", out: Path, stem: str) -> None:
-    """Writes <stem>.<writer>.dcm, and a picture's PNG; what is there with other bytes is never overwritten."""
+    """Writes <stem>.<writer>.dcm, of a text <stem>.json or the like, and a picture's PNG; what is there with other
+    bytes is never overwritten."""
     from io import BytesIO
 
     from pydicom import dcmread
 
     from node.readable import save_png
 
-    path, n = out / f"{stem}.{result.writer}.dcm", 1
+    ending = f".{result.writer}.dcm" if result.sop_class else result.suffix
+    path, n = out / f"{stem}{ending}", 1
     while path.exists() and path.read_bytes() != result.data:
         n += 1
-        path = out / f"{stem}-{n}.{result.writer}.dcm"
+        path = out / f"{stem}-{n}{ending}"
     path.write_bytes(result.data)
     if result.writer == "sc":
         save_png(dcmread(BytesIO(result.data)), path.with_suffix(".png"))

@@ -35,6 +35,7 @@ class Recovered:
     """What was put right, for the audit record and for a person. Files by their names in the spool."""
 
     jobs: int = 0
+    studies: int = 0
     deliveries: int = 0
     unfinished_files: int = 0
     adopted: list[str] = field(default_factory=list)
@@ -63,6 +64,7 @@ def after_stop(store: Store, settings: Settings, model: str) -> Recovered:
     found = Recovered(unfinished_files=store.spool.sweep())
     with store.database.write() as tx:
         found.jobs = store.jobs.recover(tx)
+        found.studies = store.studies.recover(tx)
         found.deliveries = store.outbox.recover(tx)
     _adopt(store, settings, model, found, queue=True)
     with store.database.read() as tx:
@@ -108,9 +110,11 @@ def repair(settings: Settings, model: str, *, requeue: bool = False) -> Recovere
                 store.audit.record(tx, "node.recovered", outcome="failure", detail=detail)
         with store.database.write() as tx:
             found.jobs = store.jobs.recover(tx)
+            found.studies = store.studies.recover(tx)
             found.deliveries = store.outbox.recover(tx)
         lost_results = _lost_results(store, found)
-        read = {result.source for result in lost_results.values()}
+        # by UID: another revision of an image that has a result was read with it, or was the same picture
+        read = {instance for result in lost_results.values() for instance in result.instances}
         _adopt(store, settings, model, found, queue=requeue, read=read)
         _adopt_results(store, settings, found, lost_results)
         with store.database.read() as tx:
@@ -175,7 +179,7 @@ def _state(arrival: Arrival, queue: bool) -> tuple[str, str]:
 
 
 def _lost_results(store: Store, found: Recovered) -> dict[str, "Found"]:
-    """Files under results/ without rows, by their names; what is none of ours is named in `found`."""
+    """Files under results/ without rows, by their names; what is none of ours is named in `found`, texts go."""
     # slow to import, and only a repair needs it
     from node.report.adopt import recognize
 
@@ -184,6 +188,11 @@ def _lost_results(store: Store, found: Recovered) -> dict[str, "Found"]:
     lost = {}
     for name in store.spool.names("results"):
         if name in known:
+            continue
+        if not name.endswith(".dcm"):
+            # a text does not say whose it was as a DICOM object does; reading the image again makes the same one
+            store.spool.remove(name)
+            found.results_deleted.append(name)
             continue
         result = recognize(store.spool.path(name))
         if result is None:
@@ -195,6 +204,11 @@ def _lost_results(store: Store, found: Recovered) -> dict[str, "Found"]:
 
 def _adopt_results(store: Store, settings: Settings, found: Recovered, lost: dict[str, "Found"]) -> None:
     """Back in the outbox, deliveries parked. Without a source object they stay on disk."""
+    # slow to import, and only a repair needs it
+    from node.analyze.pipeline import NOT_ANALYZED, wanted_results
+
+    wanted = wanted_results(settings)
+    of_studies = {result.series for result in lost.values() if result.of_study}
     for name, result in lost.items():
         made = Made(
             writer=result.writer,
@@ -203,15 +217,19 @@ def _adopt_results(store: Store, settings: Settings, found: Recovered, lost: dic
             sop_instance=result.sop_instance,
             content_hash=result.content_hash,
             file=name,
-            destinations=tuple(
-                d.name
-                for d in settings.destinations
-                if result.writer in d.results and result.variant in {"", d.sr_class}
-            ),
+            destinations=wanted.get((result.writer, result.variant.partition("#")[0]), ()),
         )
         try:
             with store.database.write() as tx:
-                store.results.adopt(tx, made, result.source, result.source_hash, result.revision)
+                store.results.adopt(
+                    tx,
+                    made,
+                    result.study,
+                    result.sources,
+                    result.revision,
+                    of_study=result.series in of_studies,
+                    state="skipped" if result.writer == NOT_ANALYZED else "done",
+                )
         except WrongState:
             found.unreadable.append(name)
             continue

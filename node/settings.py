@@ -9,6 +9,7 @@ from datetime import tzinfo
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -58,6 +59,17 @@ def _not_yet(*words: object) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_loopback(url: str) -> bool:
+    return _is_local(urlsplit(url).hostname or "")
+
+
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", value):
         raise ValueError("a name has 1 to 32 letters, digits, '.', '_' or '-'")
@@ -70,10 +82,20 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)+$", max_length=64)]
 Name = Annotated[str, AfterValidator(_name)]
 Unknown = Annotated[Literal["skip", "analyze"], _not_yet("model")]
-ResultKind = Annotated[
-    Literal["sr", "sc"],
-    _not_yet("text-sr", "gsps", "ko", "pdf", "json", "fhir", "not-analyzed"),
-]
+DicomResult = Literal["sr", "text-sr", "sc", "gsps", "ko", "pdf", "not-analyzed"]
+TextResult = Literal["json", "fhir"]
+SrClass = Literal["comprehensive3d", "comprehensive", "enhanced"]
+
+
+def _web_address(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", value):
+        raise ValueError(
+            'write an address like "https://pacs.hospital.example/dicom-web", without user and password'
+        )
+    return value.rstrip("/")
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
 class _Section(BaseModel):
@@ -110,10 +132,7 @@ class Receive(_Section):
 
     @property
     def is_loopback(self) -> bool:
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return _is_local(self.host)
 
 
 class Analyze(_Section):
@@ -135,20 +154,77 @@ class DimseDestination(_Section):
     ae_title: AETitle
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
-    sr_class: Literal["comprehensive3d", "comprehensive", "enhanced"] = "comprehensive3d"
+    sr_class: SrClass = "comprehensive3d"
     commitment: Annotated[Literal[False], _not_yet(True)] = False
-    results: tuple[ResultKind, ...] = ("sr", "sc")
+    results: tuple[DicomResult, ...] = ("sr", "sc")
 
 
 class FolderDestination(_Section):
     name: Name
     kind: Literal["folder"]
     path: Path
-    sr_class: Literal["comprehensive3d", "comprehensive", "enhanced"] = "comprehensive3d"
-    results: tuple[ResultKind, ...] = ("sr", "sc")
+    sr_class: SrClass = "comprehensive3d"
+    results: tuple[DicomResult | TextResult, ...] = ("sr", "sc")
 
 
-Destination = Annotated[DimseDestination | FolderDestination, Field(discriminator="kind")]
+class _OverWeb(_Section):
+    """What is reached by HTTP. A secret stands in a file of its own, never in config.toml."""
+
+    name: Name
+    url: WebAddress
+    # HTTP Basic: a user, and the file whose first line is the password
+    user: str = ""
+    password_file: Path | None = None
+    # the file whose first line goes out as `Authorization: Bearer …`
+    token_file: Path | None = None
+    # PEM: who may sign the server's certificate; None: whom the system trusts
+    ca_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if bool(self.user) != bool(self.password_file):
+            raise ValueError("user and password_file belong together")
+        if self.user and self.token_file:
+            raise ValueError("either user and password_file, or token_file")
+        if (self.user or self.token_file) and self.url.startswith("http:") and not _is_loopback(self.url):
+            raise ValueError("a secret goes over https only")
+        return self
+
+
+class WebDestination(_OverWeb):
+    """DICOMweb, STOW-RS (PS3.18 10.5); `url` is what `/studies` comes after."""
+
+    kind: Literal["web"]
+    sr_class: SrClass = "comprehensive3d"
+    results: tuple[DicomResult, ...] = ("sr", "sc")
+
+
+class HttpDestination(_OverWeb):
+    """A POST of JSON to `url`."""
+
+    kind: Literal["http"]
+    results: tuple[TextResult, ...] = ("json",)
+
+
+class Hl7Destination(_Section):
+    """HL7 v2 ORU^R01 over MLLP."""
+
+    name: Name
+    kind: Literal["hl7"]
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    # MSH-5 and MSH-6
+    application: Annotated[str, Field(max_length=180)] = ""
+    facility: Annotated[str, Field(max_length=180)] = ""
+    tls: bool = False
+    ca_file: Path | None = None
+    results: tuple[Literal["oru"], ...] = ("oru",)
+
+
+Destination = Annotated[
+    DimseDestination | FolderDestination | WebDestination | HttpDestination | Hl7Destination,
+    Field(discriminator="kind"),
+]
 
 
 class BodyPartWords(_Section):
@@ -177,8 +253,11 @@ class Scope(_Section):
 
 
 class Report(_Section):
-    per: Annotated[Literal["image"], _not_yet("study")] = "image"
-    intended_use: Annotated[Literal["triage"], _not_yet("marks")] = "triage"
+    per: Literal["image", "study"] = "image"
+    # per study: so long nothing of it has come, but never later than so long after its first image
+    quiet_seconds: Annotated[float, Field(ge=0, le=86_400)] = 120
+    limit_seconds: Annotated[float, Field(ge=0, le=86_400)] = 900
+    intended_use: Literal["triage", "marks"] = "triage"
     # IANA name, "Europe/Berlin"; empty: the machine's own
     timezone: str = ""
 
@@ -260,6 +339,16 @@ class Settings(_Section):
             raise ValueError(f"two destinations are called {twice.pop()!r}; give each its own name")
         return self
 
+    @model_validator(mode="after")
+    def _no_marks_in_triage(self) -> Self:
+        """A presentation state is nothing but marks, and a triage device must not localize."""
+        wanting = [d.name for d in self.destinations if "gsps" in d.results]
+        if wanting and self.report.intended_use == "triage":
+            raise ValueError(
+                f'{wanting[0]!r} wants "gsps", which draws on the image; it needs [report] intended_use = "marks"'
+            )
+        return self
+
     def with_changes(self, section: str, **changes: Any) -> "Settings":
         """A copy in which one section has other values, checked like the file's; None leaves a value as it is."""
         changes = {k: v for k, v in changes.items() if v is not None}
@@ -300,25 +389,32 @@ def load(file: Path | None = None) -> Settings:
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
-    destinations = tuple(
-        d.model_copy(update={"path": folder / d.path}) if isinstance(d, FolderDestination) else d
-        for d in settings.destinations
-    )
+    destinations = tuple(_anchored_destination(d, folder) for d in settings.destinations)
     node = settings.node.model_copy(update={"data_dir": folder / settings.node.data_dir})
     model = settings.analyze.model and folder / settings.analyze.model
     analyze = settings.analyze.model_copy(update={"model": model})
     return settings.model_copy(update={"destinations": destinations, "node": node, "analyze": analyze})
 
 
+def _anchored_destination(destination: Destination, folder: Path) -> Destination:
+    files = ("path", "password_file", "token_file", "ca_file")
+    given = {key: getattr(destination, key, None) for key in files}
+    return destination.model_copy(update={key: folder / value for key, value in given.items() if value})
+
+
 def _one_line(source: str, error: ValidationError) -> str:
     """The first thing wrong, as `config.toml: receive.port: … (given: 70000)`."""
     first = error.errors(include_url=False)[0]
-    where = [str(p) for p in first["loc"] if p not in {"dimse", "folder"}]
+    where = [str(p) for p in first["loc"] if p not in {"dimse", "folder", "web", "http", "hl7"}]
     key = ".".join(where) or "file"
     if first["type"] == "extra_forbidden":
         return f"{source}: {key}: no such key; see the commented config.toml for those that exist"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     given = first.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    # what stands before an @ in an address may be a password
+    tellable = isinstance(given, str | int | float | bool) and not (
+        where[-1:] == ["url"] and "@" in str(given)
+    )
+    shown = f" (given: {given!r})" if tellable else ""
     more = len(error.errors()) - 1
     return f"{source}: {key}: {message}{shown}" + (f"; and {more} more" if more else "")

@@ -16,6 +16,7 @@ from storage.outbox import DestinationState
 from storage.spool import Disk
 from storage.store import DATABASE, Store
 
+STUDY_STATES = ("waiting", "running", "parked")
 JOB_STATES = ("queued", "running", "done", "skipped", "parked", "discarded")
 DELIVERY_STATES = ("waiting", "sending", "delivered", "committed", "parked", "discarded")
 
@@ -30,6 +31,7 @@ class Status:
     refused_associations: int
     conflicts: int
     jobs: dict[str, int]
+    studies: dict[str, int]
     deliveries: dict[str, int]
     oldest_queued_seconds: float
     workers: dict[str, int]
@@ -63,6 +65,7 @@ class _Counted:
     refused_associations: int = 0
     conflicts: int = 0
     jobs: dict[str, int] | None = None
+    studies: dict[str, int] | None = None
     deliveries: dict[str, int] | None = None
     oldest: datetime | None = None
     destinations: dict[str, DestinationState] | None = None
@@ -85,6 +88,7 @@ def collect(
     destinations = {name: (counted.destinations or {}).get(name, unknown) for name in names}
     free = disk.free_bytes(there(data_dir))
     jobs = dict.fromkeys(JOB_STATES, 0) | (counted.jobs or {})
+    studies = {state: (counted.studies or {}).get(state, 0) for state in STUDY_STATES}
     deliveries = dict.fromkeys(DELIVERY_STATES, 0) | (counted.deliveries or {})
     waited = (clock.now() - counted.oldest).total_seconds() if counted.oldest else 0.0
     return Status(
@@ -94,6 +98,7 @@ def collect(
         refused_associations=counted.refused_associations,
         conflicts=counted.conflicts,
         jobs=jobs,
+        studies=studies,
         deliveries=deliveries,
         oldest_queued_seconds=round(max(0.0, waited), 3),
         workers=running.workers if running else {"ready": 0, "wanted": settings.analyze.workers},
@@ -114,6 +119,7 @@ def _count(data_dir: Path, names: list[str]) -> _Counted:
                 refused_associations=store.audit.count(tx, "association.refused"),
                 conflicts=store.audit.count(tx, "object.conflict"),
                 jobs=store.jobs.counts(tx),
+                studies=store.studies.counts(tx),
                 deliveries=store.outbox.counts(tx),
                 oldest=store.jobs.oldest_queued(tx),
                 destinations=store.outbox.destination_states(tx, names),
@@ -174,6 +180,8 @@ def describe(status: Status) -> None:
     print(f"workers     {status.workers['ready']} of {status.workers['wanted']} ready")
     print(f"received    {status.received} objects; {status.refused_associations} associations refused")
     print(f"jobs        {_counts(status.jobs)}")
+    if any(status.studies.values()):
+        print(f"studies     {_counts(status.studies)}")
     print(f"deliveries  {_counts(status.deliveries)}")
     if status.jobs["queued"]:
         print(f"oldest      queued for {status.oldest_queued_seconds:.0f} s")

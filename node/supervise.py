@@ -251,6 +251,7 @@ class Supervisor:
             with self._store.database.write() as tx:
                 if process in self._workers:
                     self._store.jobs.died(tx, owner)
+                    self._store.studies.died(tx, owner)
                 elif process.name == "deliverer":
                     self._store.outbox.recover(tx, owner)
         except Unavailable as e:
@@ -266,7 +267,7 @@ class Supervisor:
         self._leases_at = now + LEASE_CHECK_SECONDS
         try:
             with self._store.database.read() as tx:
-                late = self._store.jobs.expired(tx)
+                late = [*self._store.jobs.expired(tx), *self._store.studies.expired(tx)]
         except Unavailable:
             return
         for process in self._workers:
@@ -299,6 +300,7 @@ class Supervisor:
         self._end([*self._others, *self._workers], began + GRACE_SECONDS)
         with self._store.database.write() as tx:
             self._store.jobs.recover(tx)
+            self._store.studies.recover(tx)
             self._store.outbox.recover(tx)
             self._store.audit.record(tx, "node.stopped", detail={"seconds": _since(began)})
         self._store.database.checkpoint()

@@ -21,6 +21,7 @@ EVENTS = (
     "association.accepted", "association.refused", "association.aborted",
     "object.received", "object.repeated", "object.conflict", "object.refused",
     "job.queued", "job.claimed", "job.skipped", "job.analyzed", "job.parked", "job.retried", "job.discarded",
+    "study.waiting", "study.claimed", "study.reported", "study.parked",
     "result.made", "result.quarantined",
     "delivery.attempted", "delivery.delivered", "delivery.committed", "delivery.parked", "delivery.retried",
     "delivery.discarded",

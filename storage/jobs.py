@@ -1,7 +1,7 @@
 """The queue: one job is one reading of one object by one model.
 
     queued ──claim──► running ──finish──► done | skipped | parked
-      ▲                  │
+      ▲                  │                 └─ its study can't be reported ─► parked
       └── worker died ───┘            parked ──retry──► queued,  ──discard──► discarded
 
 A claim names its owner and a lease; whoever finishes a job must still own it. Deaths are counted by the rule that
@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, text, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text, update
 
 from storage.audit import About, Actor, Audit, PatientKeys
-from storage.clock import Clock, moment
+from storage.clock import Clock, moment, stamp
 from storage.database import new_id
 from storage.errors import WrongState
 from storage.schema import jobs, objects, scores
 
 LIVES = 3
+MOST_EARLIER = 5
 OPERATOR_STATES = ("parked",)
 
 
@@ -50,6 +51,16 @@ class Found:
     score: float
     threshold: float
     present: bool
+
+
+@dataclass(frozen=True)
+class Before:
+    """What was found before in another image of a patient, by the weights `model`."""
+
+    finished_at: datetime
+    study: str
+    model: str
+    found: tuple[Found, ...]
 
 
 @dataclass(frozen=True)
@@ -194,6 +205,16 @@ class Jobs:
         event = {"done": "job.analyzed", "skipped": "job.skipped", "parked": "job.parked"}[state]
         self._tell(tx, job_id, event, actor=Actor(owner), reason=reason, **(detail or {}))
 
+    def take_back(self, tx: Connection, job_id: int, reason: str) -> None:
+        """done -> parked: no report could be made of what it found, which is forgotten. A retry reads it again."""
+        tx.execute(delete(scores).where(scores.c.job_id == job_id))
+        tx.execute(
+            update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.state == "done")
+            .values(state="parked", reason=reason)
+        )
+        self._tell(tx, job_id, "job.parked", reason=reason)
+
     def died(self, tx: Connection, owner: str) -> None:
         """The process died under a living supervisor: its jobs are tried again, alone, or parked at the third time."""
         for job in self._running(tx, jobs.c.owner == owner):
@@ -242,6 +263,39 @@ class Jobs:
         """What a done job found, in the model's order of labels."""
         rows = tx.execute(select(scores).where(scores.c.job_id == job_id).order_by(text("rowid")))
         return [Found(r.label, r.raw, r.calibrated, r.threshold, r.present) for r in rows]
+
+    def earlier(self, tx: Connection, images: Sequence[Job]) -> list[Before]:
+        """What other images of the same patient showed before the first of `images` came, newest first.
+
+        The same answer each time it is asked. Who has no number or no name is nobody: two hospitals may give the same
+        number.
+        """
+        patient = images[0].about.patient
+        if not patient.id or not patient.name:
+            return []
+        rows = tx.execute(
+            select(jobs.c.id, jobs.c.model, jobs.c.finished_at, objects.c.study, objects.c.sop_instance)
+            .join(objects, objects.c.id == jobs.c.object_id)
+            .where(
+                objects.c.patient == patient.id,
+                objects.c.patient_name == patient.name,
+                objects.c.sop_instance.not_in([job.sop_instance for job in images]),
+                jobs.c.state == "done",
+                jobs.c.finished_at < stamp(min(job.created_at for job in images)),
+                # a rebuilt job has none
+                jobs.c.id.in_(select(scores.c.job_id)),
+            )
+            .order_by(jobs.c.finished_at.desc(), jobs.c.id.desc())
+            # an image may have been read several times
+            .limit(MOST_EARLIER * 4)
+        ).all()
+        newest: dict[str, Row[Any]] = {}
+        for row in rows:
+            newest.setdefault(row.sop_instance, row)
+        return [
+            Before(moment(row.finished_at), row.study, row.model, tuple(self.found(tx, row.id)))
+            for row in list(newest.values())[:MOST_EARLIER]
+        ]
 
     def counts(self, tx: Connection) -> dict[str, int]:
         rows = tx.execute(select(jobs.c.state, func.count().label("n")).group_by(jobs.c.state))

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from storage.audit import About, Actor, Audit, Patient, PatientKeys
 from storage.clock import Clock, stamp
 from storage.database import new_id
-from storage.schema import deliveries, jobs, objects, report_jobs, results
+from storage.schema import deliveries, jobs, objects, report_jobs, results, studies
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,8 @@ class Objects:
         return tx.execute(select(func.count()).select_from(objects)).scalar_one()
 
     def expirable(self, tx: Connection, before: datetime, limit: int = 100) -> list[tuple[int, str]]:
-        """(id, file) of objects received before that moment of which nothing is to be read or delivered any more."""
+        """(id, file) of objects received before that moment of which nothing is to be read, reported or
+        delivered any more."""
         unread = select(jobs.c.object_id).where(jobs.c.state.in_(("queued", "running", "parked")))
         undelivered = (
             select(jobs.c.object_id)
@@ -148,6 +149,16 @@ class Objects:
             .join(deliveries, deliveries.c.result_id == results.c.id)
             .where(deliveries.c.state.in_(("waiting", "sending", "parked")))
         )
+        unreported = (
+            select(studies.c.id)
+            .where(
+                studies.c.state.in_(("waiting", "running")),
+                studies.c.study == objects.c.study,
+                studies.c.patient == objects.c.patient,
+                studies.c.patient_name == objects.c.patient_name,
+            )
+            .correlate(objects)
+        )
         rows = tx.execute(
             select(objects.c.id, objects.c.file)
             .where(
@@ -155,6 +166,7 @@ class Objects:
                 objects.c.received_at < stamp(before),
                 objects.c.id.not_in(unread),
                 objects.c.id.not_in(undelivered),
+                ~unreported.exists(),
             )
             .order_by(objects.c.id)
             .limit(limit)

@@ -1,11 +1,11 @@
-"""What we made: a report at revision n, of one job, and the result objects that it is made of."""
+"""What we made: a report at revision n, of one job or of a study's, and the result objects that it is made of."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from storage.audit import About, Audit, PatientKeys
 from storage.clock import Clock, stamp
@@ -14,6 +14,7 @@ from storage.errors import WrongState
 from storage.jobs import Job
 from storage.outbox import Outbox
 from storage.schema import deliveries, jobs, objects, report_jobs, reports, results
+from storage.studies import subject_of
 
 REBUILT = "rebuilt from the spool"
 
@@ -60,7 +61,14 @@ class Results:
 
         Records result.made for each.
         """
-        report_id = self._report(tx, job.sop_instance, revision, job.id)
+        self.add_of_study(tx, job.sop_instance, [job], revision, made)
+
+    def add_of_study(
+        self, tx: Connection, subject: str, of: Sequence[Job], revision: int, made: Iterable[Made]
+    ) -> None:
+        """The same for a report of several jobs of one study; the records are about its first image."""
+        job = of[0]
+        report_id = self._report(tx, subject, revision, [one.id for one in of])
         for result in made:
             result_id = self._insert(tx, report_id, result, "")
             detail: dict[str, Any] = {
@@ -70,6 +78,8 @@ class Results:
                 "revision": revision,
                 "content_hash": result.content_hash,
             }
+            if len(of) > 1:
+                detail["images"] = [one.sop_instance for one in of]
             if result.notes:
                 detail["notes"] = result.notes
             self._audit.record(tx, "result.made", about=job.about, detail=detail)
@@ -81,26 +91,38 @@ class Results:
         detail = {"job": job.id, "reason": reason}
         self._audit.record(tx, "result.quarantined", about=job.about, outcome="failure", detail=detail)
 
-    def adopt(self, tx: Connection, result: Made, source: str, source_hash: str, revision: int) -> None:
+    def adopt(
+        self,
+        tx: Connection,
+        result: Made,
+        study: str,
+        sources: Sequence[str],
+        revision: int,
+        *,
+        of_study: bool,
+        state: str,
+    ) -> None:
         """A result whose rows were lost, found in the spool: its deliveries parked, since nobody knows.
 
-        What it was made of has been read and is not read again. Raises WrongState where no such object is known.
+        `sources`: the content hashes of the images it was made of, which are not read again: their jobs are `state`
+        from now on. `of_study`: it belongs to a report on the whole study. Raises WrongState where no such image is
+        known, or the result is known already.
         """
-        job = tx.execute(
-            select(jobs.c.id, jobs.c.state)
-            .join(objects, objects.c.id == jobs.c.object_id)
-            .where(objects.c.sop_instance == source, objects.c.content_hash == source_hash)
-            .order_by(jobs.c.id.desc())
-            .limit(1)
-        ).first()
-        if job is None:
-            raise WrongState(f"the image {source} of this result is not in the spool")
-        if job.state in {"parked", "queued"}:
-            now = self._clock.stamp()
-            done = {"state": "done", "reason": REBUILT, "finished_at": now}
-            tx.execute(update(jobs).where(jobs.c.id == job.id).values(done))
-        known = select(reports.c.id).where(reports.c.subject == source, reports.c.revision == revision)
-        report_id = tx.execute(known).scalar() or self._report(tx, source, revision, job.id)
+        images = self._images(tx, study, sources)
+        if not images:
+            raise WrongState(f"the image of result {result.sop_instance} is not in the spool")
+        patient = PatientKeys(images[0].patient, images[0].patient_name)
+        subject = subject_of(study, patient) if of_study else images[0].sop_instance
+        unread = [image.id for image in images if image.state in {"parked", "queued"}]
+        done = {"state": state, "reason": REBUILT, "finished_at": self._clock.stamp()}
+        tx.execute(update(jobs).where(jobs.c.id.in_(unread)).values(done))
+        report_id = self._known_report(tx, subject, revision, [image.id for image in images])
+        same = (results.c.report_id == report_id) & (results.c.writer == result.writer)
+        same &= results.c.variant == result.variant
+        if tx.execute(
+            select(results.c.id).where(same | (results.c.sop_instance == result.sop_instance))
+        ).first():
+            raise WrongState(f"there is a result like {result.sop_instance} already")
         result_id = self._insert(tx, report_id, result, REBUILT)
         for destination in result.destinations:
             self._outbox.queue_parked(tx, result_id, destination, f"delivery unknown: {REBUILT}")
@@ -147,10 +169,40 @@ class Results:
         """The spool files that have a row."""
         return set(tx.execute(select(results.c.file).where(results.c.file.is_not(None))).scalars())
 
-    def _report(self, tx: Connection, subject: str, revision: int, job_id: int) -> int:
+    def _images(self, tx: Connection, study: str, sources: Sequence[str]) -> list[Row[Any]]:
+        """The newest job of each of a study's objects with these contents, in the order of `sources`."""
+        rows = tx.execute(
+            select(
+                jobs.c.id,
+                jobs.c.state,
+                objects.c.sop_instance,
+                objects.c.patient,
+                objects.c.patient_name,
+                objects.c.content_hash,
+            )
+            .join(objects, objects.c.id == jobs.c.object_id)
+            .where(objects.c.study == study, objects.c.content_hash.in_(sources))
+            .order_by(jobs.c.id)
+        )
+        newest = {row.content_hash: row for row in rows}
+        return [newest[source] for source in sources if source in newest]
+
+    def _known_report(self, tx: Connection, subject: str, revision: int, of: Sequence[int]) -> int:
+        """The report, made if it is not there, and these jobs behind it."""
+        known = select(reports.c.id).where(reports.c.subject == subject, reports.c.revision == revision)
+        report_id: int | None = tx.execute(known).scalar()
+        if report_id is None:
+            return self._report(tx, subject, revision, of)
+        behind = select(report_jobs.c.job_id).where(report_jobs.c.report_id == report_id)
+        new = set(of).difference(tx.execute(behind).scalars())
+        if new:
+            tx.execute(insert(report_jobs), [{"report_id": report_id, "job_id": one} for one in new])
+        return report_id
+
+    def _report(self, tx: Connection, subject: str, revision: int, of: Sequence[int]) -> int:
         now = self._clock.stamp()
         row = tx.execute(insert(reports).values(subject=subject, revision=revision, created_at=now))
-        tx.execute(insert(report_jobs).values(report_id=new_id(row), job_id=job_id))
+        tx.execute(insert(report_jobs), [{"report_id": new_id(row), "job_id": job_id} for job_id in of])
         return new_id(row)
 
     def _insert(self, tx: Connection, report_id: int, result: Made, reason: str) -> int:

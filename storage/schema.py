@@ -59,6 +59,7 @@ objects = Table(
     Column("own", Boolean, nullable=False),
     UniqueConstraint("sop_instance", "revision"),
     Index(None, "study"),
+    Index(None, "patient"),
     Index(None, "received_at"),
 )
 
@@ -105,8 +106,8 @@ reports = Table(
     "reports",
     metadata,
     Column("id", Integer, primary_key=True),
-    # what it reports on: a SOP Instance UID (or, per study, a Study Instance UID)
-    Column("subject", UID, nullable=False),
+    # what it reports on: a SOP Instance UID, or `studies.subject`
+    Column("subject", String(64), nullable=False),
     Column("revision", Integer, nullable=False),
     Column("created_at", TIME, nullable=False),
     UniqueConstraint("subject", "revision"),
@@ -117,6 +118,33 @@ report_jobs = Table(
     metadata,
     Column("report_id", ForeignKey("reports.id"), primary_key=True),
     Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Index(None, "job_id"),
+)
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    # SHA-256, hex, of the study and the patient's keys: two patients under one study's UID never meet
+    Column("subject", String(64), nullable=False, unique=True),
+    Column("study", UID, nullable=False),
+    # as in `objects`
+    Column("patient", String(64), nullable=False),
+    Column("patient_name", String(64), nullable=False),
+    # waiting, running, done, parked
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    # when the first image was read that no report is made of yet; null where there is none
+    Column("first_at", TIME),
+    # when its report is due: a quiet period after the newest of these images, but not later than the limit
+    Column("due_at", TIME, nullable=False),
+    Column("limit_at", TIME, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    # attempts that ended in a dead process or an I/O error; at three it is parked
+    Column("failures", Integer, nullable=False),
+    Column("owner", String(64)),
+    Column("lease_until", Float),
+    Index(None, "state", "due_at"),
 )
 
 results = Table(

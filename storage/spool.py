@@ -1,7 +1,7 @@
 """Files: written under a temporary name, synced, renamed, the folder synced; read; removed.
 
     objects/<UTC day>/<hour>/<id>.dcm     as received, one file an object
-    results/<UTC day>/<hour>/<id>.dcm     what we made
+    results/<UTC day>/<hour>/<id>.dcm     what we made; .json, .fhir.json and .hl7 where it is no DICOM object
 
 Names are ours, never from the wire. A file that is there under its final name is whole.
 """
@@ -22,6 +22,8 @@ from storage.errors import Unavailable
 Kind = Literal["objects", "results"]
 KINDS: tuple[Kind, ...] = ("objects", "results")
 TEMPORARY = ".part"
+# how a whole file's name ends
+SUFFIXES: dict[Kind, tuple[str, ...]] = {"objects": (".dcm",), "results": (".dcm", ".json", ".hl7")}
 
 
 class Disk:
@@ -59,11 +61,12 @@ class SpoolFile:
 class Incoming:
     """A file on its way in. Nothing is left of it unless `keep` was called. Any method may raise Unavailable."""
 
-    def __init__(self, spool: "Spool", kind: Kind) -> None:
+    def __init__(self, spool: "Spool", kind: Kind, suffix: str) -> None:
         self._spool = spool
         self._folder = spool.folder(kind)
-        self._final = self._folder / f"{secrets.token_hex(16)}.dcm"
-        self._temporary = self._final.with_suffix(TEMPORARY)
+        name = secrets.token_hex(16)
+        self._final = self._folder / f"{name}{suffix}"
+        self._temporary = self._folder / f"{name}{TEMPORARY}"
         self._kept = False
         self.size = 0
         with _told("create a file"):
@@ -127,8 +130,9 @@ class Spool:
                 self.disk.sync_folder(folder.parent.parent)
         return folder
 
-    def incoming(self, kind: Kind) -> Incoming:
-        return Incoming(self, kind)
+    def incoming(self, kind: Kind, suffix: str = ".dcm") -> Incoming:
+        """`suffix`: how its name ends once it is whole; `names` sees those in SUFFIXES."""
+        return Incoming(self, kind, suffix)
 
     def path(self, name: str) -> Path:
         return self.root / name
@@ -147,8 +151,9 @@ class Spool:
 
     def names(self, kind: Kind) -> Iterator[str]:
         """Every whole file of a kind, oldest folder first."""
-        for path in sorted((self.root / kind).glob("*/*/*.dcm")):
-            yield str(path.relative_to(self.root))
+        for path in sorted((self.root / kind).glob("*/*/*")):
+            if path.name.endswith(SUFFIXES[kind]):
+                yield str(path.relative_to(self.root))
 
     def sweep(self, *kinds: Kind, idle_seconds: float = 0.0) -> int:
         """Removes what never became a whole file and was not written to for so long; how many.

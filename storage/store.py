@@ -13,6 +13,7 @@ from storage.objects import Objects
 from storage.outbox import Outbox
 from storage.results import Results
 from storage.spool import Disk, Spool
+from storage.studies import Studies
 
 DATABASE = "hilum.db"
 KEY = "identity.key"
@@ -29,6 +30,7 @@ class Store:
         self.audit = Audit(key, clock)
         self.objects = Objects(self.audit, clock)
         self.jobs = Jobs(self.audit, clock)
+        self.studies = Studies(self.audit, clock, self.jobs)
         self.outbox = Outbox(self.audit, clock)
         self.results = Results(self.audit, clock, self.outbox)
 

@@ -15,12 +15,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from pydicom import Dataset
+
 from model.card import Card
 from model.errors import Undecodable, Unreadable
 from model.files import is_picture
 from model.header import slim, text
 from model.pixels import open_dataset, prepare, read, to_uint8, wrap
-from model.scope import Policy, judge, judge_picture, stored_only
+from model.scope import OWN_RESULT, RADIOGRAPHS, Policy, judge, judge_picture, stored_only
 from node.parent import die_with_parent
 
 LONGEST_PICTURE = 4096
@@ -91,8 +93,8 @@ def _silence() -> None:
 def examine(
     path: Path, view: str, age: int, policy: Policy, card: Card, memory: mmap.mmap
 ) -> tuple[Any, ...]:
-    """`("skipped", reason)`, `("failed", reason, kind)` or `("ready", rows, columns, header's length)`, the
-    arrays then lying in `memory`. Never raises. Small, so that sending it can't block."""
+    """`("skipped", reason, header's length)`, `("failed", reason, kind)` or `("ready", rows, columns, header's
+    length)`, header and arrays then lying in `memory`. Never raises. Small, so that sending it can't block."""
     try:
         return _examine(path, view, age, policy, card, memory)
     except Undecodable as error:
@@ -112,15 +114,19 @@ def _examine(
 ) -> tuple[Any, ...]:
     dataset = wrap(path, view=view, age=age) if is_picture(path) else open_dataset(path)
     reason = stored_only(text(dataset, "SOPClassUID"), text(dataset, "PresentationIntentType"))
-    reason = reason or judge(dataset, policy)
     if reason:
-        return "skipped", reason
+        return "skipped", reason, 0
+    reason = judge(dataset, policy)
+    if reason:
+        # nobody asks why a CT slice or a result of ours has none
+        tell = reason != OWN_RESULT and text(dataset, "SOPClassUID") in RADIOGRAPHS
+        return _skipped(reason, _tellable(dataset) if tell else b"", memory)
     image = read(dataset)
-    header = pickle.dumps(slim(dataset), pickle.HIGHEST_PROTOCOL)
+    header = _pickled(dataset)
     del dataset
     reason = judge_picture(image)
     if reason:
-        return "skipped", reason
+        return _skipped(reason, header, memory)
     if len(header) > HEADER_BYTES:
         raise Undecodable("The header is larger than any radiograph's")
     picture = to_uint8(image, LONGEST_PICTURE)
@@ -129,6 +135,26 @@ def _examine(
     memory.write(picture.tobytes())
     memory.write(header)
     return "ready", *picture.shape, len(header)
+
+
+def _skipped(reason: str, header: bytes, memory: mmap.mmap) -> tuple[Any, ...]:
+    if len(header) > HEADER_BYTES:
+        header = b""
+    memory.seek(0)
+    memory.write(header)
+    return "skipped", reason, len(header)
+
+
+def _tellable(dataset: Dataset) -> bytes:
+    """Of an image that is skipped, and stays so whatever its header holds."""
+    try:
+        return _pickled(dataset)
+    except Exception:
+        return b""
+
+
+def _pickled(dataset: Dataset) -> bytes:
+    return pickle.dumps(slim(dataset), pickle.HIGHEST_PROTOCOL)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,10 @@ Kind = Literal["undecodable", "unreadable", "timeout", "memory", "died", "io"]
 
 @dataclass(frozen=True)
 class Skipped:
-    """Out of scope; the reason is fit for a radiographer."""
+    """Out of scope; the reason is fit for a radiographer. `header`: as in Ready, where somebody may want to be told."""
 
     reason: str
+    header: Dataset | None = None
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,9 @@ class _Process:
         match message:
             case ("ready",):
                 return None
-            case ("skipped", reason):
-                return Skipped(reason)
+            case ("skipped", reason, header):
+                self._memory.seek(0)
+                return Skipped(reason, self._header(header) if header else None)
             case ("failed", reason, kind):
                 return Failed(reason, kind)
             case ("ready", rows, columns, header):
@@ -215,8 +217,13 @@ class _Process:
         size = self._size
         sees = np.frombuffer(self._memory.read(size * size * 3 * 4), np.float32).reshape(size, size, 3)
         picture = np.frombuffer(self._memory.read(rows * columns), np.uint8).reshape(rows, columns)
+        return Ready(self._header(header), sees, picture)
+
+    def _header(self, size: int) -> Dataset:
+        """Lies where the memory has been read to."""
         with quietly():
-            return Ready(pickle.loads(self._memory.read(header)), sees, picture)
+            header: Dataset = pickle.loads(self._memory.read(size))
+            return header
 
     def _last_words(self) -> str:
         try:

@@ -8,26 +8,32 @@ import hashlib
 import importlib
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+from pydicom import Dataset
 
 from model import card
 from model.card import Card
 from model.classifier import Classifier, Finding
+from model.explain import Mark
 from model.scope import Policy
-from node import log, report
+from node import log
 from node.analyze.decoders import Decoders, Failed, Ready, Skipped
+from node.report import Reading, Report, Result, make
+from node.report.reading import Earlier
 from node.settings import Settings
 
 # a 43 x 35 cm detector at 0.1 mm decodes in 0.5 s; 64 megapixels at 16 bits need 1.2 GB
 DECODER_MEMORY_BYTES = 2 * 2**30
 DECODER_SECONDS = 30.0
 MOST_DECODERS = 8
+NOT_ANALYZED = "not-analyzed"
+"""The one kind of result that is made of images that were skipped, and of no others."""
 
 Status = Literal["analyzed", "skipped", "failed"]
 
@@ -37,6 +43,7 @@ class Outcome:
     """What became of one image.
 
     `trouble` is set on failures: "image" (this image can't be read: park it) or "io" (our disk or process: again).
+    `header`: of a skipped image, where somebody may want to be told that it was.
     """
 
     status: Status
@@ -44,6 +51,7 @@ class Outcome:
     trouble: Literal["", "image", "io"] = ""
     findings: list[Finding] = field(default_factory=list)
     ready: Ready | None = None
+    header: Dataset | None = None
 
     @property
     def picture_hash(self) -> str:
@@ -56,12 +64,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Occasion:
-    """When and as which revision a report is made, and whom it replaces: (SOP class, SOP instance) by writer."""
+    """When and as which revision a report is made, and what was before it.
 
-    content_hash: str
+    `predecessors`: (SOP class, SOP instance) of the results that it replaces.
+    """
+
     made_at: datetime
     revision: int = 1
     predecessors: tuple[tuple[str, str], ...] = ()
+    earlier: tuple[Earlier, ...] = ()
 
 
 class Pipeline:
@@ -107,33 +118,76 @@ class Pipeline:
             match one:
                 case Ready():
                     outcomes.append(Outcome("analyzed", findings=next(found), ready=one))
-                case Skipped(reason):
-                    outcomes.append(Outcome("skipped", reason))
+                case Skipped(reason, header):
+                    outcomes.append(Outcome("skipped", reason, header=header))
                 case Failed(reason, kind):
                     outcomes.append(Outcome("failed", reason, "io" if kind == "io" else "image"))
         return outcomes
 
     def report(
-        self, outcome: Outcome, wanted: Sequence[tuple[str, str]], occasion: Occasion
-    ) -> list[report.Result]:
-        """The result objects of an analyzed image, one for each wanted (writer, variant).
+        self,
+        images: Sequence[tuple[str, Outcome]],
+        wanted: Iterable[tuple[str, str]],
+        occasion: Occasion,
+    ) -> list[Result]:
+        """The result objects of analyzed images of one study and patient, of each wanted (writer, variant).
 
-        Raises report.InvalidResult where one does not pass its check.
+        `images`: content hash and outcome, in the report's order. Raises InvalidResult where an object does
+        not pass its check.
         """
-        assert outcome.ready is not None
-        reading = report.Reading(
-            source=outcome.ready.header,
-            content_hash=occasion.content_hash,
-            picture=outcome.ready.picture,
-            findings=outcome.findings,
+        whole = self._report(tuple(self._reading(*image) for image in images), occasion)
+        return [
+            result
+            for writer, variant in wanted
+            if writer != NOT_ANALYZED
+            for result in make(writer, whole, variant)
+        ]
+
+    def not_analyzed(
+        self, content_hash: str, outcome: Outcome, wanted: Iterable[tuple[str, str]], occasion: Occasion
+    ) -> list[Result]:
+        """What says that an image was skipped, and why; none where nobody wants it. Raises InvalidResult."""
+        if outcome.header is None:
+            return []
+        reading = Reading(outcome.header, content_hash, np.zeros((1, 1), np.uint8), [])
+        whole = self._report((reading,), occasion, outcome.reason)
+        return [
+            result
+            for writer, variant in wanted
+            if writer == NOT_ANALYZED
+            for result in make(writer, whole, variant)
+        ]
+
+    def _report(self, readings: tuple[Reading, ...], occasion: Occasion, reason: str = "") -> Report:
+        return Report(
+            readings=readings,
             card=self.card,
+            made_at=occasion.made_at,
             intended_use=self._intended_use,
             revision=occasion.revision,
-            made_at=occasion.made_at,
             timezone=self._zone,
             predecessors=occasion.predecessors,
+            earlier=occasion.earlier,
+            reason=reason,
         )
-        return [report.make(writer, reading, variant) for writer, variant in wanted]
+
+    def _reading(self, content_hash: str, outcome: Outcome) -> Reading:
+        assert outcome.ready is not None
+        return Reading(
+            source=outcome.ready.header,
+            content_hash=content_hash,
+            picture=outcome.ready.picture,
+            findings=outcome.findings,
+            marks=self._marks(outcome.ready, outcome.findings),
+        )
+
+    def _marks(self, ready: Ready, findings: Sequence[Finding]) -> Mapping[str, Mark]:
+        """Where the findings above their thresholds come from; nothing at all in triage, which must not localize."""
+        present = [finding.label for finding in findings if finding.present]
+        if self._intended_use != "marks" or not present:
+            return {}
+        (marks,) = self.classifier.explain(ready.input[np.newaxis], [present])
+        return marks
 
     def close(self) -> None:
         self._decoders.close()
@@ -156,14 +210,14 @@ def policy(settings: Settings) -> Policy:
 
 def wanted_results(settings: Settings) -> dict[tuple[str, str], tuple[str, ...]]:
     """(writer, variant) -> the destinations that want it. Without destinations the results are made all the same."""
-    wanted: dict[tuple[str, str], list[str]] = {}
+    if not settings.destinations:
+        return {("sr", "comprehensive3d"): (), ("sc", ""): ()}
+    wanted: dict[tuple[str, str], tuple[str, ...]] = {}
     for destination in settings.destinations:
         for writer in destination.results:
-            variant = destination.sr_class if writer == "sr" else ""
-            wanted.setdefault((writer, variant), []).append(destination.name)
-    if not wanted:
-        wanted = {("sr", "comprehensive3d"): [], ("sc", ""): []}
-    return {key: tuple(names) for key, names in wanted.items()}
+            variant = getattr(destination, "sr_class", "") if writer == "sr" else ""
+            wanted[writer, variant] = (*wanted.get((writer, variant), ()), destination.name)
+    return wanted
 
 
 def tell_fault(what: str, error: BaseException) -> str:

@@ -1,21 +1,26 @@
 """The worker: claims a batch, reads it, finishes each job in a transaction of its own (T2, T3 of docs/architecture.md).
 
-The only process that loads the model. What it had claimed when it died is tried again, alone (`storage.jobs`).
+With one report an image the job's end is the report's making; with one a study the image's study waits from then on,
+and is reported when it is due (node/analyze/study.py). The only process that loads the model. What it had claimed when
+it died is tried again, alone (`storage.jobs`).
 """
 
 import sys
 import time
 from collections.abc import Sequence
 
+from sqlalchemy import Connection
+
 from model.errors import BadModel
 from node import log, report
-from node.analyze.pipeline import DECODER_SECONDS, Occasion, Outcome, Pipeline, tell_fault, wanted_results
+from node.analyze.outgoing import Outgoing
+from node.analyze.pipeline import DECODER_SECONDS, Outcome, Pipeline, tell_fault
+from node.analyze.study import StudyReporter
 from node.child import NO_MODEL_EXIT, Child, start
 from node.settings import Settings
 from node.wakeup import Wakeup, notify
 from storage.errors import Unavailable, WrongState
 from storage.jobs import Job
-from storage.results import Made
 from storage.store import Store
 
 # for prediction and reports; beside it each image of the batch may run into the decoders' limit
@@ -31,12 +36,22 @@ class Worker:
         self._pipeline = pipeline
         self._settings = settings
         self._owner = owner
-        self._wanted = wanted_results(settings)
+        self._outgoing = Outgoing(store, settings)
+        self._studies = StudyReporter(store, pipeline, settings, self._outgoing, owner)
 
     def take(self) -> int:
-        """Claims and finishes one batch; how many jobs it was. Raises Unavailable."""
+        """Claims and finishes one batch, and reports on one study that is due; how many both were. Raises Unavailable.
+
+        Studies are looked for in either mode: some may still wait from before the settings were changed.
+        """
         if self._store.spool.free_bytes() < self._settings.receive.min_free_bytes:
             return 0
+        taken = self._take_batch() + self._studies.take()
+        if taken:
+            notify(self._store.spool.root, "deliverer")
+        return taken
+
+    def _take_batch(self) -> int:
         with self._store.database.write() as tx:
             most = self._settings.analyze.batch_size
             lease = LEASE_SECONDS + most * DECODER_SECONDS
@@ -50,7 +65,6 @@ class Worker:
             except WrongState as e:
                 log.get().warning("job was lost to another worker", job=job.id, reason=str(e))
         log.get().info("batch finished", jobs=len(jobs), seconds=round(time.monotonic() - began, 2))
-        notify(self._store.spool.root, "deliverer")
         return len(jobs)
 
     def waits_for_more(self) -> bool:
@@ -79,32 +93,52 @@ class Worker:
     def _finish(self, job: Job, outcome: Outcome) -> None:
         match outcome:
             case Outcome(status="skipped"):
-                self._end(job, "skipped", outcome.reason)
+                self._skip(job, outcome)
             case Outcome(status="failed", trouble="io"):
                 with self._store.database.write() as tx:
                     self._store.jobs.failed(tx, job.id, self._owner, outcome.reason)
             case Outcome(status="failed"):
                 self._end(job, "parked", outcome.reason)
             case _:
-                self._report(job, outcome)
+                self._analyzed(job, outcome)
 
     def _end(self, job: Job, state: str, reason: str) -> None:
         with self._store.database.write() as tx:
             self._store.jobs.finish(tx, job.id, self._owner, state, reason=reason)
 
-    def _report(self, job: Job, outcome: Outcome) -> None:
-        made_before = self._store.results
+    def _skip(self, job: Job, outcome: Outcome) -> None:
+        """Out of scope; whoever wants to be told is told, and a fault in that does not hold up the job."""
+        occasion = self._outgoing.occasion(job.sop_instance, [job])
+        fault, results = "", []
+        try:
+            results = self._pipeline.not_analyzed(job.content_hash, outcome, self._outgoing.wanted, occasion)
+        except report.InvalidResult as e:
+            fault = str(e)
+        except Exception as e:
+            fault = tell_fault("a report could not be written", e)
+        self._keep(job, "skipped", outcome, occasion.revision, results, fault)
+
+    def _analyzed(self, job: Job, outcome: Outcome) -> None:
         with self._store.database.read() as tx:
             seen = job.revision > 1 and self._store.jobs.same_picture(tx, job, outcome.picture_hash)
-            revision = made_before.next_revision(tx, job.sop_instance)
-            earlier = made_before.predecessors(tx, job.sop_instance)
         if seen:
             self._end(job, "skipped", "same picture")
-            return
-        predecessors = tuple((sop_class, sop) for _, _, sop_class, sop in earlier)
-        occasion = Occasion(job.content_hash, job.created_at, revision, predecessors)
+        elif self._settings.report.per == "study":
+            self._wait(job, outcome)
+        else:
+            self._report(job, outcome)
+
+    def _wait(self, job: Job, outcome: Outcome) -> None:
+        settings = self._settings.report
+        with self._store.database.write() as tx:
+            self._done(tx, job, outcome)
+            self._store.studies.wait(tx, job, settings.quiet_seconds, settings.limit_seconds)
+
+    def _report(self, job: Job, outcome: Outcome) -> None:
+        occasion = self._outgoing.occasion(job.sop_instance, [job])
         try:
-            results = self._pipeline.report(outcome, list(self._wanted), occasion)
+            images = [(job.content_hash, outcome)]
+            results = self._pipeline.report(images, self._outgoing.wanted, occasion)
         except report.InvalidResult as e:
             reason = f"the result did not pass its check: {e}"
             with self._store.database.write() as tx:
@@ -114,46 +148,43 @@ class Worker:
         except Exception as e:
             self._end(job, "parked", tell_fault("a report could not be written", e))
             return
-        self._keep(job, outcome, revision, results)
+        self._keep(job, "done", outcome, occasion.revision, results)
 
-    def _keep(self, job: Job, outcome: Outcome, revision: int, results: list[report.Result]) -> None:
-        made: list[Made] = []
+    def _keep(
+        self,
+        job: Job,
+        state: str,
+        outcome: Outcome,
+        revision: int,
+        results: Sequence[report.Result],
+        fault: str = "",
+    ) -> None:
+        """T3: the job's end, and the report that is made of it."""
         try:
-            for result in results:
-                with self._store.spool.incoming("results") as incoming:
-                    incoming.write(result.data)
-                    file = incoming.keep()
-                made.append(
-                    Made(
-                        writer=result.writer,
-                        variant=result.variant,
-                        sop_class=result.sop_class,
-                        sop_instance=result.sop_instance,
-                        content_hash=result.content_hash,
-                        file=file.name,
-                        destinations=self._wanted[result.writer, result.variant],
-                        notes=result.notes,
-                    )
-                )
-            with self._store.database.write() as tx:
-                self._store.jobs.finish(
-                    tx,
-                    job.id,
-                    self._owner,
-                    "done",
-                    found=outcome.findings,
-                    model=self._pipeline.card.sha256,
-                    picture_hash=outcome.picture_hash,
-                    detail=self._model_detail(outcome),
-                )
-                self._store.results.add(tx, job, revision, made)
-        except (Unavailable, WrongState) as e:
-            for one in made:
-                self._store.spool.remove(one.file)
-            if isinstance(e, WrongState):
-                raise
+            with self._outgoing.kept(results) as made, self._store.database.write() as tx:
+                if state == "done":
+                    self._done(tx, job, outcome)
+                else:
+                    self._store.jobs.finish(tx, job.id, self._owner, state, reason=outcome.reason)
+                if fault:
+                    self._store.results.quarantined(tx, job, fault)
+                if made or state == "done":
+                    self._store.results.add(tx, job, revision, made)
+        except Unavailable as e:
             with self._store.database.write() as tx:
                 self._store.jobs.failed(tx, job.id, self._owner, str(e))
+
+    def _done(self, tx: Connection, job: Job, outcome: Outcome) -> None:
+        self._store.jobs.finish(
+            tx,
+            job.id,
+            self._owner,
+            "done",
+            found=outcome.findings,
+            model=self._pipeline.card.sha256,
+            picture_hash=outcome.picture_hash,
+            detail=self._model_detail(outcome),
+        )
 
     def _model_detail(self, outcome: Outcome) -> dict[str, object]:
         card = self._pipeline.card

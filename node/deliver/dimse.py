@@ -21,7 +21,8 @@ from pynetdicom.dsutils import split_dataset
 
 from node.deliver.outcome import Outcome, Parked, Postponed, of_status
 from node.settings import DimseDestination
-from node.wire.contexts import EXPLICIT_LITTLE, IMPLICIT_LITTLE, SECONDARY_CAPTURE, SR_CLASSES, VERIFICATION
+from node.wire.contexts import EXPLICIT_LITTLE, IMPLICIT_LITTLE, VERIFICATION
+from node.wire.kinds import class_of
 from node.wire.sockets import acknowledge_at_once, no_delay
 from storage.outbox import Delivery
 
@@ -55,8 +56,7 @@ class EchoResult:
 
 def result_classes(destination: DimseDestination) -> dict[str, str]:
     """The SOP class of each kind of result that the destination is configured for."""
-    classes = {"sr": SR_CLASSES[destination.sr_class], "sc": SECONDARY_CAPTURE}
-    return {kind: classes[kind] for kind in destination.results}
+    return {kind: class_of(kind, destination.sr_class) for kind in destination.results}
 
 
 def echo(destination: DimseDestination, ae_title: str, timeouts: Timeouts = Timeouts()) -> EchoResult:

@@ -1,4 +1,4 @@
-"""Delivery into a folder: `<path>/<SOP instance>.dcm`, whole or not at all.
+"""Delivery into a folder: `<path>/<UID>.dcm` (`.json`, `.fhir.json`, `.hl7`), whole or not at all.
 
 Written under a temporary name, synced, renamed, the folder synced. A second delivery of the same instance replaces
 the file by the same bytes.
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from node.deliver.outcome import Delivered, Outcome, Postponed
 from node.settings import FolderDestination
+from node.wire.kinds import kind_of
 from storage.outbox import Delivery
 from storage.spool import Disk
 
@@ -25,7 +26,7 @@ class FolderSender:
     def send(self, delivery: Delivery, file: Path) -> Outcome:
         """Copies the file; a folder that does not take it is trouble that passes, like a network's."""
         folder = self._destination.path
-        final = folder / f"{delivery.sop_instance}.dcm"
+        final = folder / f"{delivery.sop_instance}{kind_of(delivery.writer).suffix}"
         temporary = folder / f".{delivery.sop_instance}.{self._destination.name}.part"
         with file.open("rb") as source:
             try:

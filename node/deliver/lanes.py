@@ -25,8 +25,18 @@ from typing import Protocol
 from node import child, log
 from node.deliver.dimse import DimseSender
 from node.deliver.folder import FolderSender
+from node.deliver.mllp import Hl7Sender
 from node.deliver.outcome import Delivered, Outcome, Parked, Postponed
-from node.settings import Destination, DimseDestination
+from node.deliver.post import HttpSender
+from node.deliver.web import WebSender
+from node.settings import (
+    Destination,
+    DimseDestination,
+    FolderDestination,
+    Hl7Destination,
+    HttpDestination,
+    WebDestination,
+)
 from node.wakeup import Wakeup
 from storage.errors import Unavailable, WrongState
 from storage.outbox import Delivery
@@ -207,9 +217,18 @@ class Lane:
 
 
 def sender(destination: Destination, ae_title: str) -> Sender:
-    if isinstance(destination, DimseDestination):
-        return DimseSender(destination, ae_title)
-    return FolderSender(destination)
+    """How this destination is reached."""
+    match destination:
+        case DimseDestination():
+            return DimseSender(destination, ae_title)
+        case FolderDestination():
+            return FolderSender(destination)
+        case WebDestination():
+            return WebSender(destination)
+        case HttpDestination():
+            return HttpSender(destination)
+        case Hl7Destination():
+            return Hl7Sender(destination)
 
 
 def main() -> None:

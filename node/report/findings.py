@@ -17,6 +17,7 @@ from model.classifier import Finding
 
 LOCAL_SCHEME = "99HILUM"
 RESEARCH_USE = "AI result for research use only. Not a diagnosis. Not verified by a physician."
+UNCALIBRATED = "Scores are uncalibrated: they order findings, they are no probabilities."
 MOST_DECIMALS = 6
 
 

@@ -1,11 +1,12 @@
-"""A reading: all that a writer may know about one image that was analyzed, and nothing that it may not.
+"""A report's readings: all that a writer may know about the images that were analyzed, and nothing that it may not.
 
-Two writers given equal readings write equal bytes: whatever would make two runs differ (the clock, a counter,
-a random UID) stands in the reading or is derived from it.
+Two writers given equal reports write equal bytes: whatever would make two runs differ (the clock, a counter,
+a random UID) stands in the report or is derived from it.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from pydicom import Dataset
 
 from model.card import Card
 from model.classifier import Finding
+from model.explain import Mark
 from node.errors import HilumError
 from node.report import identity
 from node.report.identity import Identity
@@ -33,9 +35,13 @@ class InvalidResult(HilumError):
         return str(self)
 
 
+class NothingToSay(Exception):
+    """A writer's way to say that this report needs no result of its kind; `report.make` leaves it out."""
+
+
 @dataclass(frozen=True)
 class Reading:
-    """One image, what the model said about it, and when."""
+    """One image and what the model said about it."""
 
     source: Dataset
     """The image's header as received, without pixels."""
@@ -44,6 +50,35 @@ class Reading:
     picture: npt.NDArray[np.uint8]
     """H×W, 0 black … 255 white, presentation polarity, square pixels, upright."""
     findings: list[Finding]
+    """Empty where the image was not analyzed: then the report has a reason."""
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+    """Label -> where; of the findings above their thresholds, and only where the intended use is `marks`."""
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Patient and study, as every result of this reading carries them."""
+        return identity.of(self.source)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What was found before in another image of the same patient."""
+
+    analyzed_at: datetime
+    """Aware."""
+    study: str
+    findings: tuple[tuple[str, float, bool], ...]
+    """(label, score, above its threshold then), in that model's order."""
+    model: str
+    """SHA-256 of its weights, `sha256:…`: scores of other weights are not to be compared."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a writer may know: one image, or those of one study, and the circumstances."""
+
+    readings: tuple[Reading, ...]
+    """At least one; all of one patient and one study."""
     card: Card
     made_at: datetime
     """Aware; the job's row says it, not the clock, so that a second run writes the same bytes."""
@@ -54,21 +89,32 @@ class Reading:
     """In which times are written where the source names no offset; None: the machine's own."""
     predecessors: tuple[tuple[str, str], ...] = ()
     """(SOP class, SOP instance) of our results that this one replaces."""
+    earlier: tuple[Earlier, ...] = ()
+    """Of the same patient, newest first."""
+    reason: str = ""
+    """Why the image was not analyzed, fit for a radiographer; empty where it was."""
 
-    @cached_property
+    @property
+    def first(self) -> Reading:
+        return self.readings[0]
+
+    @property
     def identity(self) -> Identity:
-        """Patient and study, as every result of this reading carries them."""
-        return identity.of(self.source)
+        """The first image's: that of all that is not made for each image."""
+        return self.first.identity
 
     @property
     def local_time(self) -> datetime:
         """`made_at` at the source's TimezoneOffsetFromUTC (it governs every time of a data set, PS3.3 C.12.1.1.8);
         where it has none, in the configured time zone."""
+        return self.local(self.made_at)
+
+    def local(self, at: datetime) -> datetime:
         offset = self.identity.offset
         if not offset:
-            return self.made_at.astimezone(self.timezone)
+            return at.astimezone(self.timezone)
         minutes = int(offset[1:3]) * 60 + int(offset[3:5])
-        return self.made_at.astimezone(timezone(timedelta(minutes=minutes if offset[0] == "+" else -minutes)))
+        return at.astimezone(timezone(timedelta(minutes=minutes if offset[0] == "+" else -minutes)))
 
 
 @cache
@@ -88,26 +134,38 @@ def uid(*parts: str) -> str:
     return f"2.25.{number}"
 
 
-def result_uid(reading: Reading, writer: str, variant: str) -> str:
-    """The result's SOP Instance UID: a function of the image, the model, the settings, the writer and the revision.
+def result_uid(report: Report, writer: str, variant: str, image: int = 0) -> str:
+    """The result's SOP Instance UID: a function of the images, the model, the settings, the writer and the revision.
 
     The same job run twice names the same object; anything that changes what stands in the object changes its UID.
     """
-    card = reading.card
-    settings = [reading.intended_use, str(reading.timezone), card.name, card.version, card.limits]
-    settings += [f"{finding.label}={finding.threshold!r}" for finding in reading.findings]
+    card = report.card
+    settings = [
+        report.intended_use,
+        str(report.timezone),
+        card.name,
+        card.version,
+        card.limits,
+        report.reason,
+    ]
+    settings += [f"{f.label}={f.threshold!r}" for reading in report.readings for f in reading.findings]
+    settings += [f"{one.analyzed_at.isoformat()} {one.model} {one.findings!r}" for one in report.earlier]
+    images = [part for r in report.readings for part in (r.identity.sop_instance, r.content_hash)]
     return uid(
         "result",
-        reading.identity.sop_instance,
-        reading.content_hash,
+        *images,
         card.sha256,
         hashlib.sha256("\0".join(settings).encode()).hexdigest(),
         f"{writer} {software_version()}",
         variant,
-        str(reading.revision),
+        str(report.revision),
+        *([f"image {image}"] if image else []),
     )
 
 
 def series_uid(sop_instance: str) -> str:
-    """Each result has a series of its own: viewers open only the newest SR of a series."""
+    """Each report has series of its own, one a kind: viewers open only the newest SR of a series.
+
+    `sop_instance`: of the kind's first object in this report.
+    """
     return uid("series", sop_instance)

@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image as Pillow
 from pydicom import Dataset
 from pydicom.sequence import Sequence
@@ -17,7 +19,7 @@ from pydicom.uid import UID
 from model.card import Card
 from model.errors import ModelError, Undecodable, Unreadable
 from model.header import quietly
-from model.pixels import Image, open_dataset, prepare, read, to_uint8, wrap
+from model.pixels import Image, open_dataset, prepare, read, stored_points, to_uint8, wrap
 
 CARD = cast(Card, SimpleNamespace(size=224, scale=255.0, mean=(103.939, 116.779, 123.68)))
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (120, 1))
@@ -76,6 +78,40 @@ def test_pixels_that_are_not_square_are_stretched(corpus: Path, name: str) -> No
     assert picture.shape == (512, 512)
     small = np.asarray(Pillow.fromarray(picture).resize((256, 256), Pillow.Resampling.BILINEAR)) * 255
     assert np.abs(small - levels(corpus / "corpus/pixels/mono2_08.dcm")).mean() < 4
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    shape=st.tuples(st.integers(12, 60), st.integers(12, 60)),
+    at=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    lies=st.sampled_from(
+        [None, "L\\F", "R\\F", "L\\H", "R\\H", "F\\L", "F\\R", "H\\L", "H\\R", "A\\F", "nonsense"]
+    ),
+    spacing=st.sampled_from([None, [0.2, 0.2], [0.3, 0.1], [0.1, 0.2], [0.9, 0.1]]),
+)
+def test_what_is_seen_in_the_picture_is_found_again_in_the_stored_pixels(
+    shape: tuple[int, int], at: tuple[float, float], lies: str | None, spacing: list[float] | None
+) -> None:
+    row, column = (round(share * (side - 3)) for share, side in zip(at, shape, strict=True))
+    values = np.zeros(shape, np.uint8)
+    values[row : row + 3, column : column + 3] = 255
+    given_ = {"PatientOrientation": lies, "ImagerPixelSpacing": spacing}
+    dataset = radiograph(values, **{k: v for k, v in given_.items() if v})
+
+    picture = read(dataset).pixels
+    y, x = ((np.indices(picture.shape) + 0.5) * picture).sum(axis=(1, 2)) / picture.sum()
+    [found] = stored_points(dataset, [(x / picture.shape[1], y / picture.shape[0])])
+
+    assert found == pytest.approx((column + 1.5, row + 1.5), abs=0.35)
+
+
+def test_the_corners_of_the_picture_are_the_corners_of_the_stored_pixels() -> None:
+    corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
+    assert stored_points(radiograph(), corners) == [(0, 0), (256, 0), (256, 120), (0, 120)]
+    on_its_side = radiograph(PatientOrientation=["F", "R"])
+    assert stored_points(on_its_side, corners) == [(0, 120), (0, 0), (256, 0), (256, 120)]
+    with pytest.raises(Undecodable):
+        stored_points(Dataset(), corners)
 
 
 @pytest.mark.corpus

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from node.errors import Misuse
-from node.settings import DimseDestination, FolderDestination, Settings, load
+from node.settings import DimseDestination, FolderDestination, Settings, WebDestination, load
 
 DESTINATION = '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 104\n'
 
@@ -61,18 +61,41 @@ def test_a_wrong_key_or_value_is_named_in_one_line(tmp_path: Path, text: str, ke
     [
         '[receive]\nengine = "hilum"\n',
         '[scope]\nunknown_view = "model"\n',
-        '[report]\nper = "study"\n',
-        '[report]\nintended_use = "marks"\n',
         "[retention]\naudit_days = 365\n",
         '[audit]\nidentifiers = "keyed-hash"\n',
         '[watch]\nhttp = "127.0.0.1:8042"\n',
         '[storage]\nurl = "postgresql://h/d"\n',
         DESTINATION + "commitment = true\n",
-        DESTINATION + 'results = ["gsps"]\n',
     ],
 )
 def test_what_is_not_built_yet_is_refused_and_says_so(tmp_path: Path, text: str) -> None:
     assert "not built yet" in told(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (DESTINATION + 'results = ["gsps"]\n', "marks"),
+        (DESTINATION + 'results = ["json"]\n', "results"),
+        ('[[destinations]]\nname = "w"\nkind = "web"\nurl = "pacs/dicom-web"\n', "https://"),
+        ('[[destinations]]\nname = "w"\nkind = "web"\nurl = "https://me:secret@pacs/"\n', "without user"),
+        (
+            '[[destinations]]\nname = "w"\nkind = "http"\nurl = "http://10.1.2.3/"\ntoken_file = "t"\n',
+            "https only",
+        ),
+        ('[[destinations]]\nname = "w"\nkind = "web"\nurl = "https://pacs/"\nuser = "me"\n', "password_file"),
+    ],
+)
+def test_a_destination_that_can_not_work_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    line = told(tmp_path, text)
+    assert said in line and "me:secret" not in line
+
+
+def test_a_destinations_files_count_from_the_configurations_folder(tmp_path: Path) -> None:
+    text = '[[destinations]]\nname = "w"\nkind = "web"\nurl = "https://pacs/rs/"\ntoken_file = "t"\nca_file = "/ca"\n'
+    (found,) = settings_of(tmp_path, text).destinations
+    assert isinstance(found, WebDestination)
+    assert (found.token_file, found.ca_file, found.url) == (tmp_path / "t", Path("/ca"), "https://pacs/rs")
 
 
 @pytest.mark.parametrize("written", ['"2 GB"', '"2GB"', "2000000000", '"2000 MB"'])

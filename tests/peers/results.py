@@ -8,6 +8,7 @@ from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
+from node.wire.kinds import kind_of
 from storage.audit import Actor, Patient
 from storage.objects import Arrival
 from storage.results import Made
@@ -48,10 +49,10 @@ def encoded(dataset: Dataset) -> bytes:
     return out.getvalue()
 
 
-def add(store: Store, dataset: Dataset, *destinations: str) -> None:
-    """A result made of one source image, waiting for its destinations."""
-    data = encoded(dataset)
-    with store.spool.incoming("results") as incoming:
+def add(store: Store, dataset: Dataset, *destinations: str, writer: str = "sc", text: bytes = b"") -> None:
+    """A result made of one source image, waiting for its destinations: the data set, or `text` under its UID."""
+    data = text or encoded(dataset)
+    with store.spool.incoming("results", kind_of(writer).suffix) as incoming:
         incoming.write(data)
         file = incoming.keep().name
     source = generate_uid(None)
@@ -67,9 +68,9 @@ def add(store: Store, dataset: Dataset, *destinations: str) -> None:
         sender=Actor("MODALITY", "10.0.0.1"),
     )
     made = Made(
-        writer="sc",
+        writer=writer,
         variant="",
-        sop_class=str(dataset.SOPClassUID),
+        sop_class="" if text else str(dataset.SOPClassUID),
         sop_instance=str(dataset.SOPInstanceUID),
         content_hash="sha256:" + "b" * 64,
         file=file,

@@ -3,11 +3,14 @@
 import errno
 from pathlib import Path
 
+import pytest
+from peers.receiver import to_send
 from peers.results import add, encoded, picture
 
 from node.deliver.folder import FolderSender
 from node.deliver.outcome import Delivered, Postponed
-from node.settings import FolderDestination
+from node.recover import after_stop
+from node.settings import FolderDestination, Settings
 from storage.outbox import Delivery
 from storage.spool import Disk
 from storage.store import Store
@@ -56,3 +59,27 @@ def test_a_full_disk_postpones_and_leaves_nothing_behind(store: Store, tmp_path:
     outcome = FolderSender(destination(tmp_path / "out"), Full()).send(delivery, file)
     assert outcome == Postponed("the folder can't be written: No space left on device")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("writer", "suffix"), [("sr", ".dcm"), ("json", ".json"), ("fhir", ".fhir.json"), ("oru", ".hl7")]
+)
+def test_a_file_s_name_says_what_it_is(tmp_path: Path, writer: str, suffix: str) -> None:
+    file = tmp_path / "spooled"
+    file.write_bytes(b"text")
+    assert FolderSender(destination(tmp_path / "out")).send(to_send(writer, "2.25.7"), file) == Delivered()
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [f"2.25.7{suffix}"]
+
+
+def test_a_text_s_file_in_the_spool_says_what_it_is_and_goes_when_its_row_is_lost(
+    store: Store, tmp_path: Path
+) -> None:
+    add(store, picture(), "archive", writer="fhir", text=b"{}")
+    with store.spool.incoming("results", ".hl7") as incoming:
+        incoming.write(b"MSH|")
+        lost = incoming.keep().name
+    with store.database.read() as tx:
+        (kept,) = store.results.files(tx)
+    assert kept.endswith(".fhir.json") and list(store.spool.names("results")) == sorted([kept, lost])
+    found = after_stop(store, Settings(), "sha256:test")
+    assert found.results_deleted == [lost] and list(store.spool.names("results")) == [kept]

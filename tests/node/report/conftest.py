@@ -1,5 +1,6 @@
 """One reading of a drawn chest, to be varied, and the judges that look at what is made of it."""
 
+import copy
 import dataclasses
 import subprocess
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pydicom import Dataset
 from model.card import Card
 from model.classifier import Finding
 from model.phantom import draw
-from node.report import Reading
+from node.report import Reading, Report
 
 LABELS = ("Atelectasis", "Effusion", "Pleural_Thickening", "Lung Opacity")
 CARD = Card(
@@ -70,24 +71,30 @@ def phantom() -> Dataset:
 @pytest.fixture
 def source(phantom: Dataset) -> Dataset:
     """The header of a whole DX image without an error; yours to change."""
-    header = Dataset({tag: phantom[tag] for tag in phantom.keys() if tag != 0x7FE00010})  # noqa: SIM118
+    # copied: a value that is set is set in the element, and the phantom is everybody's
+    kept = {tag: copy.deepcopy(phantom[tag]) for tag in phantom.keys() if tag != 0x7FE00010}  # noqa: SIM118
+    header = Dataset(kept)
     header.PatientName, header.PatientID, header.PatientSex = "Phantom^Ada", "P-1", "F"
     return header
 
 
 @pytest.fixture
-def read(source: Dataset) -> Callable[..., Reading]:
-    """`read()` is a reading of `source`; keywords change it."""
+def read(source: Dataset) -> Callable[..., Report]:
+    """`read()` is a report on one image, `source`; keywords change it or its reading."""
     reading = Reading(
         source=source,
         content_hash="sha256:" + "cd" * 32,
         picture=np.tile(np.arange(200, dtype=np.uint8), (240, 1)),
         findings=FINDINGS,
-        card=CARD,
-        made_at=AT,
-        timezone=UTC,
     )
-    return lambda **changes: dataclasses.replace(reading, **changes)
+    of_image = {field.name for field in dataclasses.fields(Reading)}
+
+    def changed(**changes: object) -> Report:
+        first = dataclasses.replace(reading, **{k: v for k, v in changes.items() if k in of_image})
+        report = Report(readings=(first,), card=CARD, made_at=AT, timezone=UTC)
+        return dataclasses.replace(report, **{k: v for k, v in changes.items() if k not in of_image})
+
+    return changed
 
 
 @pytest.fixture(scope="session")

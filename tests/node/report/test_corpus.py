@@ -33,7 +33,7 @@ def test_every_header_of_the_corpus_gives_results_without_an_error(
             reading = read(source=_header(corpus / "corpus" / name), findings=findings)
             for kind, variant in (("sr", "comprehensive3d"), ("sc", "")):
                 path = tmp_path / f"{len(verdicts)}.dcm"
-                path.write_bytes(report.make(kind, reading, variant).data)
+                path.write_bytes(report.make(kind, reading, variant)[0].data)
                 verdicts.append((name, judges.submit(dciodvfy, path)))
     found = {(name, line[:200]) for name, verdict in verdicts for line in verdict.result()}
     assert len(verdicts) == 2 * len(files) > 400

@@ -1,10 +1,12 @@
 """The Structured Report's content, and what other programs say of it."""
 
-import subprocess
+import dataclasses
 from io import BytesIO
 
 import highdicom as hd
+import numpy as np
 import pytest
+import studies
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 
@@ -16,38 +18,11 @@ VARIANTS = ["comprehensive3d", "comprehensive", "enhanced"]
 
 @pytest.fixture
 def sr(read) -> Dataset:
-    return dcmread(BytesIO(report.make("sr", read(), "comprehensive3d").data))
+    return dcmread(BytesIO(report.make("sr", read(), "comprehensive3d")[0].data))
 
 
 def items(parent: Dataset, name: str) -> list[Dataset]:
     return [i for i in parent.ContentSequence if i.ConceptNameCodeSequence[0].CodeMeaning == name]
-
-
-@pytest.mark.peer
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_dciodvfy_and_dsrdump_find_no_error(read, errors, program, tmp_path, variant) -> None:
-    data = report.make("sr", read(), variant).data
-    path = tmp_path / "sr.dcm"
-    path.write_bytes(data)
-    dump = subprocess.run([program("dsrdump"), "+U8", "+Pl", path], capture_output=True, check=False)
-    assert errors(data) == []
-    assert dump.returncode == 0 and b"E:" not in dump.stderr
-    assert b"Lung Opacity 0.83, Effusion 0.61." in dump.stdout
-
-
-@pytest.mark.peer
-def test_source_and_results_describe_one_patient_and_one_study(
-    read, phantom, source, program, tmp_path
-) -> None:
-    whole = Dataset(phantom)
-    whole.update(source)
-    whole.file_meta = phantom.file_meta
-    whole.save_as(tmp_path / "source.dcm", enforce_file_format=True)
-    for name, variant in (("sr", "comprehensive3d"), ("sc", "")):
-        (tmp_path / f"{name}.dcm").write_bytes(report.make(name, read(), variant).data)
-    files = [tmp_path / f"{name}.dcm" for name in ("source", "sr", "sc")]
-    run = subprocess.run([program("dcentvfy"), *files], capture_output=True, text=True, check=False)
-    assert [line for line in run.stderr.splitlines() if line.startswith("Error")] == []
 
 
 def test_each_finding_has_its_code_site_score_presence_and_tracking(sr) -> None:
@@ -130,22 +105,22 @@ def test_highdicom_reads_it_back(sr) -> None:
 def test_a_cr_without_spacing_and_orientation_gets_its_results(source, read, errors, kind) -> None:
     source.SOPClassUID, source.Modality = "1.2.840.10008.5.1.4.1.1.1", "CR"
     del source.ImagerPixelSpacing, source.PatientOrientation
-    assert errors(report.make(kind, read(), "comprehensive3d" if kind == "sr" else "").data) == []
+    assert errors(report.make(kind, read(), "comprehensive3d" if kind == "sr" else "")[0].data) == []
 
 
 def test_the_source_s_own_procedure_code_is_reported(source, read) -> None:
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "THX1", "99LOCAL", "Chest one view"
     source.ProcedureCodeSequence = [code]
-    sr = dcmread(BytesIO(report.make("sr", read(), "comprehensive3d").data))
+    sr = dcmread(BytesIO(report.make("sr", read(), "comprehensive3d")[0].data))
     assert items(sr, "Procedure reported")[0].ConceptCodeSequence[0].CodeValue == "THX1"
 
 
 def test_an_amended_report_names_the_one_that_it_replaces(read, errors) -> None:
-    old = report.make("sr", read(), "comprehensive3d")
-    picture = report.make("sc", read())
+    old = report.make("sr", read(), "comprehensive3d")[0]
+    picture = report.make("sc", read())[0]
     before = ((old.sop_class, old.sop_instance), (picture.sop_class, picture.sop_instance))
-    new = report.make("sr", read(revision=2, predecessors=before), "comprehensive3d")
+    new = report.make("sr", read(revision=2, predecessors=before), "comprehensive3d")[0]
     sr, first = dcmread(BytesIO(new.data)), dcmread(BytesIO(old.data))
     (study,) = sr.PredecessorDocumentsSequence
     (series,) = study.ReferencedSeriesSequence
@@ -154,12 +129,119 @@ def test_an_amended_report_names_the_one_that_it_replaces(read, errors) -> None:
     assert errors(new.data) == []
 
 
-def test_marks_are_not_promised_before_they_are_built(read) -> None:
-    for name in ("sr", "sc"):
-        with pytest.raises(InvalidResult, match="marks"):
-            report.make(name, read(intended_use="marks"), "comprehensive3d" if name == "sr" else "")
+def test_what_the_header_says_of_the_image_stands_in_the_library_and_nothing_is_invented(
+    source, read
+) -> None:
+    def library() -> dict[str, str]:
+        sr = dcmread(BytesIO(report.make("sr", read(), "comprehensive3d")[0].data))
+        [image] = items(items(sr, "Image Library")[0], "Image Library Group")[0].ContentSequence
+        return {i.ConceptNameCodeSequence[0].CodeMeaning: _said(i) for i in image.get("ContentSequence", [])}
+
+    whole = library()
+    assert whole["Modality"] == "Digital Radiography" and whole["Image View"] == "postero-anterior"
+    assert (whole["Patient Orientation Row"], whole["Vertical Pixel Spacing"]) == ("L", "0.4")
+    source.Modality, source.ViewPosition, source.ImageLaterality = "OT", "MILLER", "L"
+    del source.ImagerPixelSpacing, source.PatientOrientation, source.Rows
+    assert library() == {"Image Laterality": "Left", "Pixel Data Columns": f"{float(source.Columns)}"}
+
+
+def test_each_group_says_from_which_image_its_score_comes(source) -> None:
+    whole = studies.report(source, 2, images=3, use="triage")
+    sr = dcmread(BytesIO(report.make("sr", whole, "comprehensive3d")[0].data))
+    groups = items(items(sr, "Imaging Measurements")[0], "Measurement Group")
+    seen = [
+        items(items(g, "Certainty of Finding")[0], "Source of Measurement")[0]
+        .ReferencedSOPSequence[0]
+        .ReferencedSOPInstanceUID
+        for g in groups
+    ]
+    assert seen == [r.identity.sop_instance for r in whole.readings for _ in r.findings]
+    assert len({items(g, "Tracking Unique Identifier")[0].UID for g in groups}) == len(groups) == 45
+    sentences = [c.TextValue for c in items(sr, "Comment")]
+    assert sentences[0].startswith(
+        "Findings above threshold in image 1: Atelectasis 0.98, Cardiomegaly 0.97; in image 2:"
+    )
+    assert sentences[4].startswith(
+        "Image 3 (series 2, image 3, PA). Scores, thresholds in brackets: Atelectasis 0.98 (0.50)"
+    )
+
+
+def test_with_marks_the_findings_above_their_thresholds_have_a_region_each_and_are_all_that_is_drawn(
+    source,
+) -> None:
+    whole = studies.report(source, 2, images=2)
+    sr = dcmread(BytesIO(report.make("sr", whole, "comprehensive3d")[0].data))
+    assert sr.ConceptNameCodeSequence[0].CodeValue == "126000"
+    groups = items(items(sr, "Imaging Measurements")[0], "Measurement Group")
+    regions = [items(items(g, "Certainty of Finding")[0], "Source of Measurement")[0] for g in groups]
+    assert [(r.ValueType, r.GraphicType) for r in regions] == [("SCOORD", "POLYLINE")] * 4
+    assert [r.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID for r in regions] == [
+        r.identity.sop_instance for r in whole.readings for _ in range(2)
+    ]
+    corner = np.array(studies.outline(0)[0]) * (source.Columns, source.Rows)
+    assert regions[0].GraphicData[:2] == pytest.approx(list(corner), abs=0.01)
+    assert regions[0].GraphicData[:2] == regions[0].GraphicData[-2:]
+    assert len({tuple(r.GraphicData) for r in regions[:2]}) == 2
+    assert {items(g, "Presence of property")[0].ConceptCodeSequence[0].CodeMeaning for g in groups} == {
+        "Present"
+    }
+
+
+def test_a_region_is_said_to_be_no_outline_of_disease_wherever_it_stands(source) -> None:
+    sr = dcmread(BytesIO(report.make("sr", studies.report(source, 1), "comprehensive3d")[0].data))
+    [group] = items(items(sr, "Imaging Measurements")[0], "Measurement Group")
+    assert "not an outline of disease" in items(group, "Tracking Identifier")[0].TextValue
+    assert items(group, "Comment")[0].TextValue == "Atelectasis 0.98 (threshold 0.50)"
+    assert any(
+        "not an outline of disease. It is not a segmentation." in c.TextValue for c in items(sr, "Comment")
+    )
+
+
+@pytest.mark.parametrize(("above", "unmarked"), [(0, ()), (2, ("Atelectasis",)), (1, ("Atelectasis",))])
+def test_with_marks_a_report_that_can_t_be_drawn_whole_is_a_page(source, above, unmarked) -> None:
+    whole = studies.report(source, above, unmarked=unmarked)
+    sr = dcmread(BytesIO(report.make("sr", whole, "comprehensive3d")[0].data))
+    assert sr.ConceptNameCodeSequence[0].CodeValue == "112000"
+    assert len(items(items(sr, "Imaging Measurements")[0], "Measurement Group")) == 15
+    told = any("No region could be found for: Atelectasis." in c.TextValue for c in items(sr, "Comment"))
+    assert told == bool(unmarked)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_for_triage_nothing_is_marked_even_where_marks_are_at_hand(source, variant) -> None:
+    whole = dataclasses.replace(studies.report(source, 3), intended_use="triage")
+    sr = dcmread(BytesIO(report.make("sr", whole, variant)[0].data))
+    assert "Graphic Data" not in str(sr) and "SCOORD" not in str(sr)
+    assert sr.ConceptNameCodeSequence[0].CodeValue == "112000"
+
+
+def test_the_check_stops_a_place_in_a_report_for_triage(source) -> None:
+    marked = studies.report(source, 15)
+    triage = dataclasses.replace(marked, intended_use="triage")
+    sr = dcmread(BytesIO(report.make("sr", marked, "comprehensive3d")[0].data))
+    with pytest.raises(InvalidResult, match="title"):
+        report.WRITERS["sr"].check(sr, triage, 0)
+    sr.ConceptNameCodeSequence[0].CodeValue = "112000"
+    with pytest.raises(InvalidResult, match="place"):
+        report.WRITERS["sr"].check(sr, triage, 0)
+
+
+def test_scores_are_called_uncalibrated(sr) -> None:
+    assert any("uncalibrated" in c.TextValue for c in items(sr, "Comment"))
+    number = items(
+        items(items(sr, "Imaging Measurements")[0], "Measurement Group")[0], "Certainty of Finding"
+    )[0]
+    assert items(number, "Algorithm Parameters")[0].TextValue.endswith(
+        "calibration: none, uncalibrated score"
+    )
 
 
 def test_a_variant_that_does_not_exist_is_refused(read) -> None:
     with pytest.raises(InvalidResult, match="variant"):
-        report.make("sr", read(), "basic")
+        report.make("sr", read(), "basic")[0]
+
+
+def _said(item: Dataset) -> str:
+    if item.ValueType == "CODE":
+        return str(item.ConceptCodeSequence[0].CodeMeaning)
+    return str(item.TextValue if item.ValueType == "TEXT" else item.MeasuredValueSequence[0].NumericValue)
