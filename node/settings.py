@@ -227,6 +227,9 @@ Destination = Annotated[
 ]
 
 
+DESTINATIONS = (DimseDestination, FolderDestination, WebDestination, HttpDestination, Hl7Destination)
+
+
 class BodyPartWords(_Section):
     chest: tuple[str, ...] = ()
     other: tuple[str, ...] = ()

@@ -26,20 +26,11 @@ from model.train.recipe import (
     Training,
 )
 from node.cli import app, main
-from node.settings import (
-    DimseDestination,
-    FolderDestination,
-    Hl7Destination,
-    HttpDestination,
-    Settings,
-    WebDestination,
-    load,
-)
+from node.settings import DESTINATIONS, Settings, load
 from storage.audit import EVENTS
 from storage.store import Store
 
 ROOT = Path(__file__).parents[1]
-DESTINATIONS = (DimseDestination, FolderDestination, WebDestination, HttpDestination, Hl7Destination)
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",

@@ -5,15 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from node import reference
-from node.settings import (
-    DimseDestination,
-    FolderDestination,
-    Hl7Destination,
-    HttpDestination,
-    Settings,
-    WebDestination,
-    load,
-)
+from node.settings import DESTINATIONS, Settings, load
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config.toml"
@@ -27,8 +19,7 @@ def test_the_commented_configuration_is_the_defaults() -> None:
 
 def test_every_key_stands_in_the_commented_configuration_and_no_other() -> None:
     written = {(key.section, key.name) for key in reference.keys(CONFIG.read_text())}
-    kinds = (DimseDestination, FolderDestination, WebDestination, HttpDestination, Hl7Destination)
-    expected = {("destinations", name) for kind in kinds for name in kind.model_fields}
+    expected = {("destinations", name) for kind in DESTINATIONS for name in kind.model_fields}
     for section, described in Settings.model_fields.items():
         annotation = described.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):

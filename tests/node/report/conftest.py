@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import studies
 from pydicom import Dataset
 
 from model.card import Card
@@ -18,24 +19,12 @@ from model.phantom import draw
 from node.report import Reading, Report
 
 LABELS = ("Atelectasis", "Effusion", "Pleural_Thickening", "Lung Opacity")
-CARD = Card(
-    name="test model",
-    version="1.2",
+CARD = dataclasses.replace(
+    studies.CARD,
     intended_use="triage",
-    limits="Adults, one frontal view.",
-    folder=Path("nowhere"),
-    weights="weights.npz",
-    sha256="sha256:" + "ab" * 32,
-    architecture="vgg16",
-    pools=("block5_pool",),
-    size=224,
-    fit="stretch",
-    scale=255.0,
-    mean=(0.0, 0.0, 0.0),
     labels=LABELS,
     display={label: label.replace("_", " ") for label in LABELS},
     thresholds=dict.fromkeys(LABELS, 0.5),
-    rule="the largest sum of sensitivity and specificity",
 )
 
 
