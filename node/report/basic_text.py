@@ -15,10 +15,10 @@ from node.report.identity import Identity
 from node.report.parts import evidence, named
 from node.report.reading import MANUFACTURER, Report, series_uid, uid
 from node.report.sentences import model
+from node.report.sr import PAGE as TITLE
 
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
 
-TITLE = Code("18748-4", "LN", "Diagnostic imaging report")
 FINDING = Code("121071", "DCM", "Finding")
 PREVIOUS = Code("121069", "DCM", "Previous Finding")
 COMMENT = Code("121106", "DCM", "Comment")
