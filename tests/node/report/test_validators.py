@@ -71,11 +71,14 @@ def test_source_and_results_describe_one_patient_and_one_study(
     image.update(source)
     image.file_meta = phantom.file_meta
     image.save_as(tmp_path / "source.dcm", enforce_file_format=True)
-    for kind, data in objects(studies.report(source, 2, use=use), VARIANTS[:1]).items():
+    whole = studies.report(source, 2, use=use)
+    for kind, data in objects(whole, VARIANTS[:1]).items():
         (tmp_path / f"{kind}.dcm").write_bytes(data)
+    for kind in ("text-sr", "sc", "pdf"):
+        (tmp_path / f"{kind}.dcm").write_bytes(report.make(kind, whole)[0].data)
     files = sorted(tmp_path.glob("*.dcm"))
     run = subprocess.run([program("dcentvfy"), *files], capture_output=True, text=True, check=False)
-    assert len(files) == (3 if use == "triage" else 4)
+    assert len(files) == (6 if use == "triage" else 7)
     assert [line for line in run.stderr.splitlines() if line.startswith("Error")] == []
 
 
