@@ -12,6 +12,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from io import BytesIO
@@ -25,6 +26,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit
 
 from model import phantom
+from node.report.adopt import recognize
 
 pytestmark = [pytest.mark.timeout(400)]
 
@@ -162,9 +164,30 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Watched]:
     temporary = tmp_path_factory.mktemp("temporary")
-    # nobody listens at the second destination: errors of delivery are told too
+    # nobody listens at the destinations that are down: errors of delivery are told too
     config = f"""
     min_free_bytes = 0
+    [report]
+    intended_use = "marks"
+    [[destinations]]
+    name = "all"
+    kind = "folder"
+    path = "all"
+    results = ["sr", "sc", "text-sr", "gsps", "ko", "pdf", "json", "fhir", "not-analyzed"]
+    [[destinations]]
+    name = "web-down"
+    kind = "web"
+    url = "http://127.0.0.1:{free_port()}/dicom-web"
+    [[destinations]]
+    name = "http-down"
+    kind = "http"
+    url = "http://127.0.0.1:{free_port()}"
+    results = ["fhir"]
+    [[destinations]]
+    name = "hl7-down"
+    kind = "hl7"
+    host = "127.0.0.1"
+    port = {free_port()}
     [[destinations]]
     name = "folder"
     kind = "folder"
@@ -185,7 +208,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], in
             _send_what_is_refused(watched)
             states = [state for _, state in images().values()]
             until(lambda: sum(node.status()["jobs"][s] for s in {*states}) == len(states), 120)
-            until(lambda: node.status()["destinations"]["down"]["state"] == "down", 30)
+            for name in ("down", "web-down", "http-down", "hl7-down"):
+                until(lambda name=name: node.status()["destinations"][name]["state"] == "down", 30)
             rows = json.loads(node.hilum("jobs", "list", "--json"))
             watched.jobs = {row["sop_instance_uid"]: row["state"] for row in rows}
             yield watched
@@ -312,6 +336,25 @@ def test_each_result_bears_its_own_sources_patient_and_study(watched: Watched) -
             assert result[keyword].value == good[source][keyword].value
         of.append(source)
     assert sorted(of) == sorted([*good, *good])
+
+
+def test_every_kind_of_result_bears_its_own_sources_patient_and_study(watched: Watched) -> None:
+    sources = {str(dataset.SOPInstanceUID): dataset for dataset, _ in images().values()}
+    seen = Counter()
+    for path in (watched.node.folder / "all").glob("*.dcm"):
+        found = recognize(path)
+        assert found is not None
+        result, (source,) = pydicom.dcmread(path, stop_before_pixels=True), found.instances
+        for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "AccessionNumber"):
+            assert result[keyword].value == sources[source][keyword].value, (found.writer, keyword)
+        seen[found.writer] += 1
+    assert seen.pop("not-analyzed") >= 4 and {*seen} >= {"sr", "sc", "text-sr", "gsps", "pdf"}
+    for path in (watched.node.folder / "all").glob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        (source,) = [uid for uid in sources if f'{uid}"' in text]
+        assert str(sources[source].PatientID) in text
+        others = {str(one.PatientID) for one in sources.values()} - {str(sources[source].PatientID)}
+        assert not [number for number in others if f'"{number}"' in text]
 
 
 def test_each_result_says_that_it_is_for_research_and_no_diagnosis(watched: Watched) -> None:
