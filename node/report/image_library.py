@@ -11,12 +11,11 @@ from pydicom import Dataset
 from model.decode import whole
 from model.header import numbers, orientation, quietly, text
 from node.report.findings import Code
-from node.report.parts import coded
+from node.report.parts import SOURCE, coded
 from node.report.reading import Report
 
 LIBRARY = Code("111028", "DCM", "Image Library")
 GROUP = Code("126200", "DCM", "Image Library Group")
-SOURCE = Code("260753009", "SCT", "Source")
 
 MODALITY = Code("121139", "DCM", "Modality")
 VIEW = Code("111031", "DCM", "Image View")

@@ -9,16 +9,13 @@ from pydicom import Dataset
 from node.report import findings as words
 from node.report import sentences
 from node.report.check import hold, present
-from node.report.parts import bare, coded, evidence, named, observer
+from node.report.parts import bare, coded, described, evidence, named, observer
 from node.report.reading import (
-    MANUFACTURER,
     InvalidResult,
     NothingToSay,
     Reading,
     Report,
     result_uid,
-    series_uid,
-    software_version,
 )
 
 SERIES_NUMBER = 9005
@@ -63,15 +60,7 @@ class KeyObjects:
                 observer_device_context=observer(report.card),
                 description=_description(report),
             ),
-            series_instance_uid=series_uid(instance),
-            series_number=SERIES_NUMBER,
-            sop_instance_uid=instance,
-            instance_number=report.revision,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MANUFACTURER,
-            software_versions=software_version(),
-            device_serial_number=report.card.sha256.removeprefix("sha256:")[:16],
-            series_description=SERIES_DESCRIPTION,
+            **described(report, instance, SERIES_NUMBER, SERIES_DESCRIPTION),
         )
         for item in selection.ContentSequence:
             if item.ValueType == "IMAGE":

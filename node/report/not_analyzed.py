@@ -7,8 +7,9 @@ from pydicom import Dataset
 
 from node.report import basic_text, sentences
 from node.report import findings as words
-from node.report.basic_text import ALGORITHM, COMMENT, FINDING, text
+from node.report.basic_text import ALGORITHM, FINDING, text
 from node.report.check import hold
+from node.report.parts import COMMENT
 from node.report.reading import InvalidResult, Report
 
 SERIES_NUMBER = 9007

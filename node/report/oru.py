@@ -17,8 +17,9 @@ from node.report import sentences, subject
 from node.report.check import hold
 from node.report.findings import Code
 from node.report.identity import Identity
+from node.report.parts import CHEST_X_RAY, COMMENT
 from node.report.reading import InvalidResult, Report, result_uid
-from node.report.sr import ABSENT, CHEST_X_RAY, COMMENT, PRESENT
+from node.report.sr import ABSENT, PRESENT
 from node.report.subject import Subject
 
 APPLICATION = "HILUM"

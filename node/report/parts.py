@@ -1,4 +1,4 @@
-"""What the SR and the key object selection have in common, as highdicom wants it.
+"""What several kinds of documents have in common; the functions as highdicom wants it.
 
 highdicom is given a source with nothing in it but UIDs, and the patient is put in afterwards by `identity`: so
 no header, however odd, makes highdicom stumble, and what the source's bytes were stays what they are.
@@ -11,9 +11,17 @@ from pydicom.uid import UID
 
 from model.card import Card
 from node.report import findings as words
+from node.report.check import hold
 from node.report.identity import Identity
-from node.report.reading import MANUFACTURER, uid
+from node.report.reading import MANUFACTURER, Report, serial_number, series_uid, software_version, uid
 
+TITLE = words.Code("112000", "DCM", "Chest CAD Report")
+"""Of each document whose title is not asked for by its kind: nothing that heads a result calls it diagnostic."""
+COMMENT = words.Code("121106", "DCM", "Comment")
+SOURCE = words.Code("260753009", "SCT", "Source")
+CHEST_X_RAY = words.Code("399208008", "SCT", "Plain chest X-ray")
+FLAGS = {"CompletionFlag": "COMPLETE", "VerificationFlag": "UNVERIFIED", "PreliminaryFlag": "PRELIMINARY"}
+"""Of every Structured Report (PS3.3 C.17.2)."""
 DEVICE = words.Code("121007", "DCM", "Device")
 
 
@@ -55,9 +63,30 @@ def observer(card: Card) -> Any:
             name=MANUFACTURER,
             manufacturer_name=MANUFACTURER,
             model_name=f"{words.ascii_text(card.name)} {words.ascii_text(card.version)}"[:64],
-            serial_number=card.sha256.removeprefix("sha256:")[:16],
+            serial_number=serial_number(card),
         ),
     )
+
+
+def described(report: Report, instance: str, series_number: int, description: str) -> dict[str, Any]:
+    """Series and equipment of a document with the UID `instance`, as highdicom's constructors name them."""
+    return {
+        "series_instance_uid": series_uid(instance),
+        "series_number": series_number,
+        "sop_instance_uid": instance,
+        "instance_number": report.revision,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MANUFACTURER,
+        "software_versions": software_version(),
+        "device_serial_number": serial_number(report.card),
+        "series_description": description,
+    }
+
+
+def hold_flags(result: Dataset) -> None:
+    """Raises InvalidResult where a flag is not as FLAGS says."""
+    for keyword, value in FLAGS.items():
+        hold(result[keyword].value == value, f"{keyword} is not {value}")
 
 
 def evidence(result: Dataset) -> list[tuple[str, str, str]]:

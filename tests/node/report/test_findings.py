@@ -2,23 +2,10 @@
 
 import pytest
 from pydicom.sr.codedict import codes
+from studies import LABELS
 
 from model import card as cards
 from node.report import findings as words
-
-LABELS = [
-    *(
-        "Atelectasis",
-        "Cardiomegaly",
-        "Effusion",
-        "Infiltration",
-        "Mass",
-        "Nodule",
-        "Pneumonia",
-        "Pneumothorax",
-    ),
-    *("Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia", "Lung Opacity"),
-]
 
 
 def verhoeff(number: str) -> bool:
