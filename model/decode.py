@@ -15,7 +15,7 @@ from pydicom.uid import UID
 from model.errors import Undecodable
 from model.streams import DAMAGED, DECODERS, MAX_PIXELS, Layout, Words
 
-Stored = np.ndarray[Any, np.dtype[np.int32]]
+Stored = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 MAX_PIXEL_DATA = MAX_PIXELS * 4
 """More bytes than this are no single picture of MAX_PIXELS pixels: open_dataset leaves them on disk."""
@@ -29,9 +29,8 @@ PIXEL_DATA, FLOAT_PIXEL_DATA, DOUBLE_PIXEL_DATA = 0x7FE00010, 0x7FE00008, 0x7FE0
 
 
 def stored_values(dataset: Dataset) -> Stored:
-    """The values of the picture as int32, H×W: shifted and masked to Bits Stored, sign extended.
-
-    Raises Undecodable.
+    """The values of the picture, H×W, in whole numbers that may be as narrow as the stored ones: shifted and masked to
+    Bits Stored, sign extended. May lie in the data set's own bytes. Raises Undecodable.
     """
     layout = read_layout(dataset)
     value, length = pixel_element(dataset)
@@ -161,12 +160,14 @@ def _native(dataset: Dataset, layout: Layout, value: bytes) -> Words:
 def _interpret(raw: Words, layout: Layout) -> Stored:
     """Unsigned words -> values: what lies outside the stored bits (overlays, rubbish) is masked off."""
     shift = layout.high_bit + 1 - layout.stored
-    values: Words = ((raw >> shift) if shift else raw).astype(np.int64 if layout.stored > 31 else np.int32)
-    values = values & ((1 << layout.stored) - 1)
+    values: Stored = np.asarray(raw >> shift if shift else raw, raw.dtype.newbyteorder("="))
+    if int(values.max()) >> layout.stored:
+        values = np.bitwise_and(values, (1 << layout.stored) - 1)
     if layout.signed:
         sign = 1 << (layout.stored - 1)
-        values = (values ^ sign) - sign
-    return values.astype(np.int32, copy=False)
+        wide = values.astype(np.int64 if layout.stored > 31 else np.int32)
+        values = np.bitwise_xor(wide, sign) - sign
+    return values
 
 
 def _stream(value: bytes) -> bytes:
@@ -181,7 +182,7 @@ def _stream(value: bytes) -> bytes:
             raise Undecodable(DAMAGED)
         fragments.append(value[at + 8 : at + 8 + length])
         at += 8 + length
-    stream = b"".join(fragments[1:])
+    stream = fragments[1] if len(fragments) == 2 else b"".join(fragments[1:])
     if not stream:
         raise Undecodable("The compressed image is empty")
     return stream

@@ -10,8 +10,9 @@ It does not call pydicom's apply_voi_lut, which turns the picture over when Resc
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,14 @@ __all__ = [
 ]
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Rescale = Callable[[np.ndarray], np.ndarray]
+"""Stored values -> what was measured, as numbers of any kind."""
+Window = Callable[[Floats], None]
+"""What was measured -> grey, 0 to 1, in place."""
+
+BLOCK_PIXELS = 1 << 17
+"""Half a megabyte of float32."""
 
 LEAST_IN_WINDOW = 0.05
 """A window that leaves less than this share of the picture grey is not what anybody looked at."""
@@ -58,20 +67,26 @@ class Image:
 
     pixels: Floats
 
+    def varies(self, least: float) -> bool:
+        """Whether the pixels' standard deviation is `least` or more."""
+        # all rows together vary at least as much as one in sixteen makes them: that settles it for all but blank ones
+        if float(self.pixels[::16].std()) / 4 > least:
+            return True
+        return float(np.std(self.pixels, dtype=np.float64)) >= least
+
 
 def read(dataset: Dataset) -> Image:
     """The picture of a CR, DX or Secondary Capture data set. Raises Undecodable."""
     with quietly():
         low_is_bright = inverted(dataset)
         stored = stored_values(dataset)
-        hidden = _padding(dataset, stored) | _shuttered(dataset, stored.shape)
-        values = _modality(dataset, stored)
+        hidden = _hidden(dataset, stored)
+        pixels = _windowed(dataset, stored, hidden)
         del stored
-        pixels = _window(dataset, values, ~hidden)
-        del values
         if low_is_bright:
-            pixels = 1 - pixels
-        pixels[hidden] = 0
+            np.subtract(1, pixels, out=pixels)
+        if hidden is not None:
+            np.copyto(pixels, 0, where=hidden)
         pixels = _upright(dataset, _square(dataset, pixels))
     return Image(np.ascontiguousarray(pixels, np.float32))
 
@@ -83,20 +98,52 @@ def prepare(image: Image, card: Card) -> Floats:
     The picture is stretched to a square, as the NIH pictures of the training were, by Pillow's bilinear
     filter, whose support grows with the reduction (antialiasing).
     """
-    grey = Pillow.fromarray(image.pixels).resize((card.size, card.size), Pillow.Resampling.BILINEAR)
-    levels = np.asarray(grey, np.float32) * np.float32(card.scale)
+    levels = _resized(image.pixels, card.size) * np.float32(card.scale)
     return np.stack([levels - np.float32(mean) for mean in card.mean], axis=-1)
+
+
+def _resized(pixels: Floats, size: int) -> Floats:
+    """To a square of `size`, as Pillow's bilinear filter would (they differ by 1e-7). Rows come first, since they lie
+    one behind the other: 2 ms for 2500 x 2048, where Pillow, columns first, takes 11."""
+    rows = np.empty((size, pixels.shape[1]), np.float32)
+    for row, (first, weights) in zip(rows, _weights(pixels.shape[0], size), strict=True):
+        np.dot(weights, pixels[first : first + len(weights)], out=row)
+    return np.asarray(Pillow.fromarray(rows).resize((size, size), Pillow.Resampling.BILINEAR))
+
+
+@lru_cache(maxsize=64)
+def _weights(length: int, size: int) -> tuple[tuple[int, Floats], ...]:
+    """Of each of `size` rows made of `length`: the first that it is made of, and the share of each from there on."""
+    scale = length / size
+    reach = max(scale, 1.0)
+    found = []
+    for n in range(size):
+        center = (n + 0.5) * scale
+        first, end = max(0, int(center - reach + 0.5)), min(length, int(center + reach + 0.5))
+        shares = np.maximum(0, 1 - np.abs(np.arange(first, end) + 0.5 - center) / reach)
+        found.append((first, (shares / shares.sum()).astype(np.float32)))
+    return tuple(found)
 
 
 def to_uint8(image: Image, longest: int = 4096) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The picture in grey levels 0..255, reduced where a side is longer than `longest` pixels."""
-    levels = np.rint(image.pixels * np.float32(255)).astype(np.uint8)
-    height, width = levels.shape
+    levels = np.empty(image.pixels.shape, np.uint8)
+    for rows in _blocks(image.pixels.shape):
+        scaled = image.pixels[rows] * np.float32(255)
+        levels[rows] = np.rint(scaled, out=scaled)
+    height, width = image.pixels.shape
     if max(height, width) <= longest:
         return levels
     scale = longest / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(Pillow.fromarray(levels).resize(size, Pillow.Resampling.BILINEAR))
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows that fit into the processor's cache: what takes several steps a pixel goes block by block, which is three
+    times as fast as each step over the whole picture."""
+    rows = max(1, BLOCK_PIXELS // shape[1])
+    return (slice(first, first + rows) for first in range(0, shape[0], rows))
 
 
 def stored_points(dataset: Dataset, points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -129,21 +176,31 @@ def inverted(dataset: Dataset) -> bool:
     return photometric == "MONOCHROME1" or text(dataset, "PresentationLUTShape").upper() == "INVERSE"
 
 
-def _padding(dataset: Dataset, stored: Stored) -> np.ndarray:
+def _hidden(dataset: Dataset, stored: Stored) -> Mask | None:
+    """Where there is no picture, or none to be looked at; None where all of it is."""
+    found = [
+        mask for mask in (_padding(dataset, stored), _shuttered(dataset, stored.shape)) if mask is not None
+    ]
+    return reduce(np.logical_or, found) if found else None
+
+
+def _padding(dataset: Dataset, stored: Stored) -> Mask | None:
     """Where there is no picture: Pixel Padding Value, or the range up to its limit (PS3.3 C.7.5.1.1.2)."""
     first = whole(dataset, "PixelPaddingValue")
     if first is None:
-        return np.zeros(stored.shape, bool)
+        return None
     limit = whole(dataset, "PixelPaddingRangeLimit")
     low, high = sorted((first, first if limit is None else limit))
     return (stored >= low) & (stored <= high)
 
 
-def _shuttered(dataset: Dataset, shape: tuple[int, ...]) -> np.ndarray:
+def _shuttered(dataset: Dataset, shape: tuple[int, ...]) -> Mask | None:
     """What lies outside the display shutter (PS3.3 C.7.6.11), in rows and columns counted from 1."""
     rows, columns = shape
-    shown = np.ones((rows, columns), bool)
     shapes = text(dataset, "ShutterShape").upper()
+    if not shapes:
+        return None
+    shown = np.ones((rows, columns), bool)
     if "RECTANGULAR" in shapes:
         edges = [
             whole(dataset, f"Shutter{side}Edge")
@@ -169,73 +226,125 @@ def _shuttered(dataset: Dataset, shape: tuple[int, ...]) -> np.ndarray:
             outline = [(x - 1, y - 1) for y, x in zip(corners[::2], corners[1::2], strict=True)]
             ImageDraw.Draw(mask).polygon(outline, fill=1)
             shown &= np.asarray(mask, bool)
-    return ~shown if shown.mean() >= LEAST_IN_SHUTTER else np.zeros_like(shown)
+    return ~shown if shown.mean() >= LEAST_IN_SHUTTER else None
 
 
-def _modality(dataset: Dataset, stored: Stored) -> Floats:
+def _modality(dataset: Dataset) -> Rescale:
     """Modality LUT, which wins, or rescale (PS3.3 C.11.1). A slope that is 0 or no number counts as 1."""
     found = lut(dataset, "ModalityLUTSequence", signed=bool(whole(dataset, "PixelRepresentation")))
     if found is not None:
         first, table, _ = found
-        return table[np.clip(stored - first, 0, len(table) - 1)]
+        return lambda stored: table[np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)]
     slope = next(iter(numbers(dataset, "RescaleSlope")), 1.0) or 1.0
     intercept = next(iter(numbers(dataset, "RescaleIntercept")), 0.0)
-    values = stored.astype(np.float32)
-    if (slope, intercept) != (1.0, 0.0):
-        values *= np.float32(slope)
-        values += np.float32(intercept)
-    return values
+    if (slope, intercept) == (1.0, 0.0):
+        return lambda stored: stored
+    return lambda stored: stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
-def _window(dataset: Dataset, values: Floats, shown: np.ndarray) -> Floats:
+def _windowed(dataset: Dataset, stored: Stored, hidden: Mask | None) -> Floats:
     """VOI LUT, which wins, or the first window, or `_range` (PS3.3 C.11.2).
 
     A window that can't be used (no number, width 0 or less, width 1, or one that leaves nearly nothing grey)
     counts as absent.
     """
-    found = lut(dataset, "VOILUTSequence", signed=bool(values.min() < 0))
-    if found is not None:
-        first, table, bits = found
-        index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
-        pixels = np.clip(table[index] / np.float32((1 << bits) - 1), 0, 1)
-        if _shows_something(pixels, shown):
-            return pixels
+    values = _modality(dataset)
+    # linear, or a table that holds nothing negative
+    signed = bool(values(np.array([stored.min(), stored.max()])).min() < 0)
+    shown = stored.size if hidden is None else stored.size - np.count_nonzero(hidden)
+    enough = LEAST_IN_WINDOW * max(1, shown)
+    for window in (_voi_lut(dataset, signed), _window(dataset)):
+        if window is not None:
+            pixels, grey = _seen(stored, values, window, hidden, enough)
+            if grey >= enough:
+                return pixels
+    low, high = _range(dataset, stored, values, hidden)
+    if high <= low:
+        return np.zeros(stored.shape, np.float32)
+    return _seen(stored, values, _line(low, high - low, 0.0))[0]
+
+
+def _seen(
+    stored: Stored, values: Rescale, window: Window, hidden: Mask | None = None, enough: float = 0
+) -> tuple[Floats, float]:
+    """The stored values as they are seen through a window, and how many are neither black nor white then: counted until
+    there are `enough`."""
+    pixels = np.empty(stored.shape, np.float32)
+    grey = 0
+    for rows in _blocks(stored.shape):
+        seen = pixels[rows]
+        seen[...] = values(stored[rows])
+        window(seen)
+        if grey < enough:
+            between = (seen > 0.002) & (seen < 0.998)
+            grey += int(np.count_nonzero(between if hidden is None else between & ~hidden[rows]))
+    return pixels, grey
+
+
+def _voi_lut(dataset: Dataset, signed: bool) -> Window | None:
+    found = lut(dataset, "VOILUTSequence", signed=signed)
+    if found is None:
+        return None
+    first, table, bits = found
+    table = np.clip(table / np.float32((1 << bits) - 1), 0, 1)
+
+    def look_up(values: Floats) -> None:
+        values[...] = table[np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)]
+
+    return look_up
+
+
+def _window(dataset: Dataset) -> Window | None:
     center = next(iter(numbers(dataset, "WindowCenter")), None)
     width = next(iter(numbers(dataset, "WindowWidth")), None)
-    if center is not None and width is not None and width > 0:
-        function = text(dataset, "VOILUTFunction").upper()
-        pixels = None
-        if function == "SIGMOID":
-            pixels = 1 / (1 + np.exp(np.clip((values - center) * (-4 / width), -80, 80)))
-        elif function == "LINEAR_EXACT":
-            pixels = np.clip((values - center) / width + 0.5, 0, 1)
-        elif width > 1:
-            pixels = np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
-        if pixels is not None and _shows_something(pixels, shown):
-            return pixels.astype(np.float32, copy=False)
-    low, high = _range(dataset, values, shown)
-    span = high - low
-    return np.clip((values - low) / span, 0, 1) if span > 0 else np.zeros_like(values)
+    if center is None or width is None or width <= 0:
+        return None
+    function = text(dataset, "VOILUTFunction").upper()
+    if function == "SIGMOID":
+        return _sigmoid(center, width)
+    if function == "LINEAR_EXACT":
+        return _line(center, width, 0.5)
+    return _line(center - 0.5, width - 1, 0.5) if width > 1 else None
 
 
-def _range(dataset: Dataset, values: Floats, shown: np.ndarray) -> tuple[float, float]:
+def _sigmoid(center: float, width: float) -> Window:
+    def bend(values: Floats) -> None:
+        values[...] = 1 / (1 + np.exp(np.clip((values - center) * (-4 / width), -80, 80)))
+
+    return bend
+
+
+def _line(at: float, width: float, there: float) -> Window:
+    """From black to white over the width; `there` is the grey of the value `at`."""
+
+    def draw(values: Floats) -> None:
+        values -= np.float32(at)
+        values /= np.float32(width)
+        if there:
+            values += np.float32(there)
+        np.clip(values, 0, 1, out=values)
+
+    return draw
+
+
+def _range(dataset: Dataset, stored: Stored, values: Rescale, hidden: Mask | None) -> tuple[float, float]:
     """What is black and what is white where nothing says so.
 
     A picture of 8 bits was windowed when it was made, as PNG and JPEG are: all that its bits can say, so that the same
     picture is the same input with a window of its full range, without one, and as a file to train with.
     """
     bits = whole(dataset, "BitsStored") or 16
-    inside = values[shown]
-    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
+    low, high = math.inf, -math.inf
+    for rows in _blocks(stored.shape):
+        inside = values(stored[rows] if hidden is None else stored[rows][~hidden[rows]])
+        if inside.size:
+            low, high = min(low, float(inside.min())), max(high, float(inside.max()))
+    if low > high:
+        return 0.0, 0.0
     most = float((1 << bits) - 1)
     if bits <= 8 and 0 <= low < high <= most:
         return 0.0, most
     return low, high
-
-
-def _shows_something(pixels: np.ndarray, shown: np.ndarray) -> bool:
-    grey = (pixels > 0.002) & (pixels < 0.998) & shown
-    return bool(grey.sum() >= LEAST_IN_WINDOW * max(1, shown.sum()))
 
 
 def lut(dataset: Dataset, keyword: str, *, signed: bool) -> tuple[int, Floats, int] | None:

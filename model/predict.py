@@ -33,7 +33,8 @@ from model.files import is_picture
 from model.header import text
 from model.pixels import open_dataset, prepare, read, wrap
 from model.progress import steps
-from model.scope import Policy, judge, judge_picture, stored_only
+from model.scope import Policy, judge, judge_picture
+from model.stored_only import stored_only
 
 BATCH = 8
 """Pictures that go through the network together."""

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydicom import Dataset
-from pydicom.config import IGNORE
-from pydicom.uid import UID
 
 from model.decode import frames, promises_too_many_frames, whole
 from model.header import items, orientation, quietly, text
+from model.stored_only import OWN_RESULT, class_name, for_processing, no_image_class
 from model.words import (
     CHEST,
     CHEST_CODES,
@@ -79,11 +77,6 @@ class Rule:
     decide: Callable[..., str | None]
 
 
-def stored_only(sop_class: str, presentation_intent: str) -> str | None:
-    """Why an object of this class gets no job at all; None where it gets one."""
-    return _first(STORED_ONLY, sop_class, presentation_intent)
-
-
 def judge(dataset: Dataset, policy: Policy) -> str | None:
     """Why an image is skipped, by its header; None where it is analyzed."""
     with quietly():
@@ -99,44 +92,6 @@ def _first(rules: Iterable[Rule], *arguments: object) -> str | None:
     return next((reason for rule in rules if (reason := rule.decide(*arguments))), None)
 
 
-def _no_image_class(sop_class: str, _: str) -> str | None:
-    name = _class_name(sop_class)
-    if "Storage" not in name or _is_image_class(name):
-        return None
-    return f"Not an image ({re.sub(r' Storage.*', '', name)}): stored only"
-
-
-def _class_name(sop_class: str) -> str:
-    """The class's name in the standard's dictionary; empty for private and unknown ones."""
-    uid = UID(sop_class, IGNORE)
-    return uid.name if uid.type == "SOP Class" else ""
-
-
-def _is_image_class(name: str) -> bool:
-    """Whether the standard's storage class holds pictures, by its name in the dictionary (PS3.6 A)."""
-    return "Image Storage" in name or name.startswith(_PICTURES_BY_OTHER_NAMES)
-
-
-_PICTURES_BY_OTHER_NAMES = (
-    "RT Dose Storage",
-    "Segmentation Storage",
-    "Label Map Segmentation Storage",
-    "Parametric Map Storage",
-    "Enhanced US Volume Storage",
-    "Corneal Topography Map Storage",
-    "Ophthalmic Thickness Map Storage",
-    "Ophthalmic Optical Coherence Tomography B-scan Volume Analysis Storage",
-)
-
-
-def _for_processing(sop_class: str, presentation_intent: str) -> str | None:
-    if "For Processing" in _class_name(sop_class):
-        return "Raw detector image (For Processing): stored only"
-    if presentation_intent.strip().upper() == "FOR PROCESSING":
-        return "Marked For Processing: stored only"
-    return None
-
-
 def _own_result(dataset: Dataset, _: Policy) -> str | None:
     for tag in dataset.keys():  # noqa: SIM118 - a Dataset iterates over elements, converting each
         if tag.group % 2 and 0x10 <= tag.element <= 0xFF and _private_creator(dataset, tag) == OWN_NAME:
@@ -147,9 +102,6 @@ def _own_result(dataset: Dataset, _: Policy) -> str | None:
             if text(maker, keyword).upper() == OWN_NAME:
                 return OWN_RESULT
     return None
-
-
-OWN_RESULT = "A result of Hilum: stored, never analyzed"
 
 
 def _private_creator(dataset: Dataset, tag: int) -> str:
@@ -171,7 +123,7 @@ def _class(dataset: Dataset, _: Policy) -> str | None:
     sop_class = text(dataset, "SOPClassUID")
     if sop_class in RADIOGRAPHS:
         return None
-    kind = re.sub(r" (Image )?Storage.*", "", _class_name(sop_class)) or "a private or unknown kind of object"
+    kind = re.sub(r" (Image )?Storage.*", "", class_name(sop_class)) or "a private or unknown kind of object"
     return f"Not a plain radiograph ({kind}): stored, not analyzed"
 
 
@@ -382,7 +334,7 @@ def _not_frontal_orientation(dataset: Dataset, _: Policy) -> str | None:
 
 
 def _blank(image: "Image") -> str | None:
-    if float(np.std(image.pixels, dtype=np.float64)) < LEAST_CONTRAST:
+    if not image.varies(LEAST_CONTRAST):
         return "The image is blank: stored, not analyzed"
     return None
 
@@ -413,12 +365,12 @@ STORED_ONLY = (
     Rule(
         "no-image-class",
         "a storage class that holds no picture by the standard: stored only",
-        _no_image_class,
+        no_image_class,
     ),
     Rule(
         "for-processing",
         "For Processing, by SOP class or Presentation Intent Type: stored only",
-        _for_processing,
+        for_processing,
     ),
 )
 HEADER = (

@@ -8,9 +8,12 @@ and JPEG-LS).
 Not noticed by any check: some bytes overwritten in the middle of a JPEG or JPEG 2000 stream.
 """
 
+import ctypes
+import importlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from itertools import pairwise
 from typing import Any
@@ -157,7 +160,7 @@ def _jpeg(stream: bytes, layout: Layout) -> Words:
     claim = _jpeg_claim(stream, _SEQUENTIAL)
     _agree(claim, layout)
     if claim.precision != 8:
-        return _gdcm(stream, claim, "1.2.840.10008.1.2.4.51")
+        return _gdcm(stream, claim)
     try:
         with Pillow.open(BytesIO(stream), formats=["JPEG"]) as picture:
             return np.asarray(picture.convert("L"))
@@ -166,14 +169,41 @@ def _jpeg(stream: bytes, layout: Layout) -> Words:
 
 
 def _jpeg_lossless(stream: bytes, layout: Layout) -> Words:
-    """JPEG Lossless, process 14, any predictor, by GDCM."""
+    """JPEG Lossless, process 14, any predictor: by libjpeg-turbo where imagecodecs is installed, else by GDCM.
+
+    The former takes a third of the time. Both give the same values, of damaged streams too; neither minds a stream that
+    was cut and then closed with an end marker.
+    """
     claim = _jpeg_claim(stream, _LOSSLESS)
     _agree(claim, layout)
-    return _gdcm(stream, claim, "1.2.840.10008.1.2.4.57")
+    turbo = libjpeg_turbo()
+    if turbo is None:
+        return _gdcm(stream, claim)
+    try:
+        return _shape(np.ascontiguousarray(turbo(stream)).reshape(-1).view(np.uint8), claim)
+    except (RuntimeError, ValueError) as error:
+        raise Undecodable(DAMAGED) from error
 
 
-def _gdcm(stream: bytes, claim: Claim, syntax: str) -> Words:
-    """GDCM called directly: pydicom offers it neither for 12-bit JPEG Extended nor without its own guesses."""
+@cache
+def libjpeg_turbo() -> Callable[[bytes], Words] | None:
+    """imagecodecs' decoder of JPEG streams of 2 to 16 bits; None where it is not installed."""
+    try:
+        decode: Callable[[bytes], Words] = importlib.import_module("imagecodecs").jpeg8_decode
+        decode(b"")
+    except (ImportError, AttributeError):
+        return None
+    except (RuntimeError, ValueError):
+        pass
+    return decode
+
+
+def _gdcm(stream: bytes, claim: Claim) -> Words:
+    """GDCM's JPEG codec by itself: pydicom offers it neither for 12-bit JPEG Extended nor without its own guesses.
+
+    The picture is taken from where it lies in memory: as GDCM's `GetBuffer` it would go through a str of surrogates and
+    back, which takes half as long as the decoding.
+    """
     import gdcm
 
     fragment = gdcm.Fragment()
@@ -182,19 +212,18 @@ def _gdcm(stream: bytes, claim: Claim, syntax: str) -> Words:
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((claim.columns, claim.rows, 1))
-    image.SetDataElement(element)
+    codec = gdcm.JPEGCodec()
+    codec.SetNumberOfDimensions(2)
+    codec.SetDimensions((claim.columns, claim.rows, 1))
     monochrome = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(monochrome))
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    codec.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(monochrome))
     allocated = 8 if claim.precision <= 8 else 16
-    image.SetPixelFormat(gdcm.PixelFormat(1, allocated, claim.precision, claim.precision - 1, 0))
-    buffer = image.GetBuffer()
-    if buffer is None:
+    codec.SetPixelFormat(gdcm.PixelFormat(1, allocated, claim.precision, claim.precision - 1, 0))
+    decoded = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    if not codec.Decode(element, decoded):
         raise Undecodable(DAMAGED)
-    return _shape(buffer.encode("utf-8", "surrogateescape"), claim)  # SWIG hands bytes over as str
+    found = decoded.GetByteValue()
+    return _shape(ctypes.string_at(int(found.GetVoidPointer()), int(str(found.GetLength()))), claim)
 
 
 def _jpeg_ls(stream: bytes, layout: Layout) -> Words:

@@ -16,6 +16,7 @@ from pathlib import Path
 from model import card
 from model.errors import BadModel
 from node import log, show
+from node.certificates import refuse_unusable
 from node.errors import BadEnvironment, HilumError
 from node.settings import (
     Destination,
@@ -48,8 +49,10 @@ class Check:
 
 
 def run(settings: Settings, *, as_json: bool, repair: bool, requeue: bool) -> bool:
-    """Prints what was found; whether all holds. Raises BadEnvironment if a repair meets a running node."""
+    """Prints what was found; whether all holds. Raises BadEnvironment if a repair meets a running node, Misuse where
+    a certificate or key can't be used."""
     log.configure()
+    refuse_unusable(settings)
     repaired = _repair(settings, requeue) if repair else None
     found = list(checks(settings))
     holds = all(check.holds for check in found)
@@ -78,6 +81,10 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield from _decoders()
     with ThreadPoolExecutor(8) as pool:
         yield from pool.map(lambda d: _destination(d, settings.node.ae_title), settings.destinations)
+        committing = [d for d in settings.destinations if isinstance(d, DimseDestination) and d.commitment]
+        yield from pool.map(
+            lambda d: _tried(f"commitment {d.name}", lambda: _commitment(d, settings)), committing
+        )
 
 
 class _Fails(Exception):
@@ -225,6 +232,20 @@ def _peer(destination: DimseDestination, ae_title: str) -> str:
     if not all(answer.accepts.values()):
         raise _Fails(f"{told} (try another sr_class, or leave the kind out of its `results`)")
     return told
+
+
+def _commitment(destination: DimseDestination, settings: Settings) -> str:
+    """Does it take such requests, and may its reports come in?"""
+    from node.deliver.commitment import refusal
+
+    why = refusal(destination, settings.node.ae_title)
+    if why:
+        raise _Fails(why)
+    receive = settings.receive
+    admitted = {peer.ae_title for peer in receive.peers}
+    if admitted and not receive.insecure and destination.ae_title not in admitted:
+        raise _Fails(f"{destination.ae_title} is not in receive.peers: its reports could not come in")
+    return "storage commitment accepted"
 
 
 def _web(destination: WebDestination) -> str:

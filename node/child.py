@@ -7,6 +7,7 @@ holds; when it closes, the supervisor is gone and so is the child.
 """
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -37,6 +38,11 @@ class Child:
         """Who claims jobs and deliveries: a new name for each process."""
         return f"{self.name}:{os.getpid()}"
 
+    def wait_for_stop(self) -> None:
+        """Returns when it is asked to stop, whichever thread the kernel gave the signal to."""
+        select.select([self.stop_fd], [], [])
+        self.stopping.set()
+
     def ready(self, line: str = "ready") -> None:
         """Tells the supervisor that the work has begun."""
         os.write(self._ready_fd, f"{line}\n".encode())
@@ -49,10 +55,12 @@ def start() -> Child:
     log.configure(name)
     stopping = threading.Event()
     stop_fd, stop_end = os.pipe()
+    os.set_blocking(stop_end, False)
+    # written by the signal's own handler in C: a Python handler runs only once the main thread wakes
+    signal.set_wakeup_fd(stop_end, warn_on_full_buffer=False)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         stopping.set()
-        os.write(stop_end, b"!")
 
     signal.signal(signal.SIGTERM, stop)
     # ctrl-C reaches the whole group; the supervisor alone decides the order of stopping

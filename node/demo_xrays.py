@@ -18,7 +18,7 @@ from pynetdicom import AE, _config
 from model import phantom
 from model.errors import Unreadable
 from model.files import is_picture, wrap
-from model.scope import stored_only
+from model.stored_only import stored_only
 from node.errors import Refused
 from node.readout import walked
 from node.receive.part10 import walk_file

@@ -15,7 +15,7 @@ from node.settings import Settings
 from storage.errors import StorageError
 from storage.store import Store
 
-CHECKPOINT_SECONDS = 30
+CHECKPOINT_SECONDS = 5
 DISK_SECONDS = 60
 EXPIRY_SECONDS = 3600
 # nobody pauses so long within one file: receiving breaks off after a minute of silence
@@ -109,7 +109,7 @@ def main() -> None:
         _careful(chore)()
     scheduler.start()
     child.ready()
-    child.stopping.wait()
+    child.wait_for_stop()
     scheduler.shutdown(wait=True)
     _careful(keeper.checkpoint)()
     store.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 from model.card import Card
 from model.classifier import Finding
 from model.files import is_picture
-from model.scope import stored_only
+from model.stored_only import stored_only
 from node import report
 from node.analyze.pipeline import Occasion, Outcome, Pipeline, tell_fault, wanted_results
 from node.errors import Refused

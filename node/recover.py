@@ -9,21 +9,23 @@ never rebuilt: its loss is its first record.
 """
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.scope import OWN_RESULT, stored_only
+from model.stored_only import OWN_RESULT, stored_only
 from node.errors import BadEnvironment, Refused
 from node.receive.accept import arrived
 from node.receive.part10 import walk_file
 from node.receive.walk import Limits
-from node.settings import Settings
+from node.settings import DimseDestination, Settings
 from node.wire import contexts
 from storage.audit import Actor
 from storage.errors import WrongState
 from storage.objects import Arrival, Verdict
 from storage.results import Made
+from storage.spool import TEMPORARY
 from storage.store import DATABASE, Store
 
 if TYPE_CHECKING:
@@ -37,6 +39,10 @@ class Recovered:
     jobs: int = 0
     studies: int = 0
     deliveries: int = 0
+    # open with destinations that are no longer asked to commit
+    commitments_withdrawn: int = 0
+    # files that a power cut had left under their temporary names
+    renamed: int = 0
     unfinished_files: int = 0
     adopted: list[str] = field(default_factory=list)
     queued: int = 0
@@ -61,11 +67,12 @@ class Recovered:
 
 def after_stop(store: Store, settings: Settings, model: str) -> Recovered:
     """At a start, before any other process runs. Raises Unavailable."""
-    found = Recovered(unfinished_files=store.spool.sweep())
+    found = Recovered(renamed=_renamed(store), unfinished_files=store.spool.sweep())
     with store.database.write() as tx:
         found.jobs = store.jobs.recover(tx)
         found.studies = store.studies.recover(tx)
         found.deliveries = store.outbox.recover(tx)
+        found.commitments_withdrawn = store.commitments.withdraw(tx, _committing(settings))
     _adopt(store, settings, model, found, queue=True)
     with store.database.read() as tx:
         known = store.results.files(tx)
@@ -77,6 +84,30 @@ def after_stop(store: Store, settings: Settings, model: str) -> Recovered:
         with store.database.write() as tx:
             store.audit.record(tx, "node.recovered", detail=found.detail())
     return found
+
+
+def _renamed(store: Store) -> int:
+    """Files with a row whose renaming a power cut took back, given their names; how many."""
+    with store.database.read() as tx:
+        listed = store.objects.files(tx) | store.results.files(tx)
+    return len(store.spool.restore(listed))
+
+
+def _renamed_unlisted(store: Store, settings: Settings) -> int:
+    """The same where no rows are left to tell: files that are whole by themselves; how many."""
+    limits = Limits(settings.receive.max_inflated_bytes)
+    classes = {*contexts.standard_storage(), *settings.receive.extra_classes}
+    whole = []
+    for name in store.spool.unfinished("objects"):
+        with suppress(Refused, OSError):
+            walk_file(store.spool.path(name), limits, classes)
+            whole.append(name.removesuffix(TEMPORARY) + ".dcm")
+    return len(store.spool.restore(whole))
+
+
+def _committing(settings: Settings) -> set[str]:
+    """The destinations that are asked for storage commitment."""
+    return {d.name for d in settings.destinations if isinstance(d, DimseDestination) and d.commitment}
 
 
 def refuse_lost_database(data_dir: Path) -> None:
@@ -103,7 +134,8 @@ def repair(settings: Settings, model: str, *, requeue: bool = False) -> Recovere
     lost = not (data_dir / DATABASE).exists()
     store = Store.create(data_dir)
     try:
-        found = Recovered(audit_log_lost=lost, unfinished_files=store.spool.sweep())
+        renamed = _renamed_unlisted(store, settings) if lost else _renamed(store)
+        found = Recovered(audit_log_lost=lost, renamed=renamed, unfinished_files=store.spool.sweep())
         if lost:
             with store.database.write() as tx:
                 detail = {"audit_log": "lost", "last_anchor": None}
@@ -112,6 +144,7 @@ def repair(settings: Settings, model: str, *, requeue: bool = False) -> Recovere
             found.jobs = store.jobs.recover(tx)
             found.studies = store.studies.recover(tx)
             found.deliveries = store.outbox.recover(tx)
+            found.commitments_withdrawn = store.commitments.withdraw(tx, _committing(settings))
         lost_results = _lost_results(store, found)
         # by UID: another revision of an image that has a result was read with it, or was the same picture
         read = {instance for result in lost_results.values() for instance in result.instances}

@@ -8,7 +8,7 @@ import tomllib
 from datetime import tzinfo
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -112,12 +112,24 @@ class Peer(_Section):
 
     ae_title: AETitle
     host: str
+    # where it listens itself: for reports of storage commitment that it asked for
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+
+
+class ReceiveTls(_Section):
+    """TLS at our port. All files are PEM."""
+
+    certificate: Path
+    # None: it lies in `certificate`
+    key: Path | None = None
+    # who must have signed the certificate that a peer shows; None: a peer needs none
+    ca_file: Path | None = None
 
 
 class Receive(_Section):
     host: str = "127.0.0.1"
     port: Port = 11112
-    engine: Annotated[Literal["pynetdicom"], _not_yet("hilum")] = "pynetdicom"
+    engine: Literal["hilum", "pynetdicom"] = "hilum"
     max_associations: Annotated[int, Field(ge=1, le=10_000)] = 250
     # 128 KiB: DCMTK's largest; a quarter of the CPU a megabyte of the usual 16 KiB
     max_pdu_bytes: Annotated[int, BeforeValidator(_bytes), Field(ge=4096, le=2**24)] = 131_072
@@ -129,6 +141,8 @@ class Receive(_Section):
     extra_classes: tuple[Uid, ...] = ()
     insecure: bool = False
     peers: tuple[Peer, ...] = ()
+    # None: without TLS
+    tls: ReceiveTls | None = None
 
     @property
     def is_loopback(self) -> bool:
@@ -154,9 +168,28 @@ class DimseDestination(_Section):
     ae_title: AETitle
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
+    # how many at once while there is work; Orthanc serves four (DicomThreadsCount), whoever calls
+    associations: Annotated[int, Field(ge=1, le=8)] = 1
     sr_class: SrClass = "comprehensive3d"
-    commitment: Annotated[Literal[False], _not_yet(True)] = False
+    # storage commitment (PS3.4 Annex J) is asked for, and a result is sent again of which nothing is heard so long
+    commitment: bool = False
+    commitment_seconds: Annotated[float, Field(ge=1, le=604_800)] = 600
+    tls: bool = False
+    # PEM: who may sign the destination's certificate; None: whom the system trusts
+    ca_file: Path | None = None
+    # PEM: what we show to a destination that asks for it; without a key of its own it holds that too
+    certificate: Path | None = None
+    key: Path | None = None
     results: tuple[DicomResult, ...] = ("sr", "sc")
+
+    @model_validator(mode="after")
+    def _in_the_clear_only_where_nothing_else_is_said(self) -> Self:
+        given = next((key for key in ("ca_file", "certificate", "key") if getattr(self, key)), "")
+        if given and not self.tls:
+            raise ValueError(f"{given} is given, but nothing is encrypted without tls = true")
+        if self.key and not self.certificate:
+            raise ValueError("key belongs to a certificate: name that too")
+        return self
 
 
 class FolderDestination(_Section):
@@ -396,13 +429,25 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     node = settings.node.model_copy(update={"data_dir": folder / settings.node.data_dir})
     model = settings.analyze.model and folder / settings.analyze.model
     analyze = settings.analyze.model_copy(update={"model": model})
-    return settings.model_copy(update={"destinations": destinations, "node": node, "analyze": analyze})
+    tls = settings.receive.tls and _with_files(settings.receive.tls, folder, "certificate", "key", "ca_file")
+    receive = settings.receive.model_copy(update={"tls": tls})
+    return settings.model_copy(
+        update={"destinations": destinations, "node": node, "analyze": analyze, "receive": receive}
+    )
 
 
 def _anchored_destination(destination: Destination, folder: Path) -> Destination:
-    files = ("path", "password_file", "token_file", "ca_file")
-    given = {key: getattr(destination, key, None) for key in files}
-    return destination.model_copy(update={key: folder / value for key, value in given.items() if value})
+    keys = ("path", "password_file", "token_file", "ca_file", "certificate", "key")
+    return _with_files(destination, folder, *keys)
+
+
+S = TypeVar("S", bound=_Section)
+
+
+def _with_files(section: S, folder: Path, *keys: str) -> S:
+    """A copy in which the paths under these keys, where it has them, count from the folder."""
+    given = {key: getattr(section, key, None) for key in keys}
+    return section.model_copy(update={key: folder / value for key, value in given.items() if value})
 
 
 def _one_line(source: str, error: ValidationError) -> str:

@@ -3,7 +3,7 @@
 Works as well while the node is stopped. Nothing here predicts, sends or changes anything.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from node import show
 from node.settings import Settings
 from node.state import NodeState, there
 from storage.clock import Clock
+from storage.commitments import Awaited
 from storage.outbox import DestinationState
 from storage.spool import Disk
 from storage.store import DATABASE, Store
@@ -36,6 +37,8 @@ class Status:
     oldest_queued_seconds: float
     workers: dict[str, int]
     destinations: dict[str, DestinationState]
+    # by destination: what it was delivered and has not committed to yet
+    awaited: dict[str, Awaited]
     disk_free_bytes: int
     problems: tuple[str, ...]
 
@@ -51,10 +54,13 @@ class Status:
                 "waiting": found.waiting,
                 "last_success": show.stamp(found.last_success),
                 "last_error": found.last_error,
+                "uncommitted": self.awaited.get(name, Awaited()).results,
+                "commitment_error": self.awaited.get(name, Awaited()).trouble or None,
             }
             for name, found in self.destinations.items()
         }
-        return {**vars(self), "destinations": destinations, "problems": list(self.problems)}
+        told = {key: value for key, value in vars(self).items() if key != "awaited"}
+        return {**told, "destinations": destinations, "problems": list(self.problems)}
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class _Counted:
     deliveries: dict[str, int] | None = None
     oldest: datetime | None = None
     destinations: dict[str, DestinationState] | None = None
+    awaited: dict[str, Awaited] = field(default_factory=dict)
 
 
 def collect(
@@ -103,9 +110,20 @@ def collect(
         oldest_queued_seconds=round(max(0.0, waited), 3),
         workers=running.workers if running else {"ready": 0, "wanted": settings.analyze.workers},
         destinations=destinations,
+        awaited=counted.awaited,
         disk_free_bytes=free,
         problems=tuple(
-            _problems(settings, running, fresh, free, counted.conflicts, jobs, deliveries, destinations)
+            _problems(
+                settings,
+                running,
+                fresh,
+                free,
+                counted.conflicts,
+                jobs,
+                deliveries,
+                destinations,
+                counted.awaited,
+            )
         ),
     )
 
@@ -123,6 +141,7 @@ def _count(data_dir: Path, names: list[str]) -> _Counted:
                 deliveries=store.outbox.counts(tx),
                 oldest=store.jobs.oldest_queued(tx),
                 destinations=store.outbox.destination_states(tx, names),
+                awaited=store.commitments.awaited(tx),
             )
     finally:
         store.close()
@@ -137,6 +156,7 @@ def _problems(
     jobs: dict[str, int],
     deliveries: dict[str, int],
     destinations: dict[str, DestinationState],
+    awaited: dict[str, Awaited],
 ) -> list[str]:
     found = []
     if running is None:
@@ -157,6 +177,11 @@ def _problems(
         f"destination {name} is down: {state.last_error or 'no answer'}"
         for name, state in destinations.items()
         if state.state == "down"
+    ]
+    found += [
+        f"destination {name} does not commit to {open_.results} results that it was delivered: {open_.trouble}"
+        for name, open_ in awaited.items()
+        if open_.trouble
     ]
     if conflicts:
         found.append(
@@ -183,6 +208,8 @@ def describe(status: Status) -> None:
     if any(status.studies.values()):
         print(f"studies     {_counts(status.studies)}")
     print(f"deliveries  {_counts(status.deliveries)}")
+    if status.awaited:
+        print(f"commitment  {sum(a.results for a in status.awaited.values())} delivered results wait for it")
     if status.jobs["queued"]:
         print(f"oldest      queued for {status.oldest_queued_seconds:.0f} s")
     print(f"disk        {show.size(status.disk_free_bytes)} free")

@@ -23,6 +23,7 @@ from typing import Any
 
 from model import card
 from node import log, recover
+from node.certificates import refuse_unusable
 from node.child import NO_MODEL_EXIT
 from node.errors import BadEnvironment, Misuse
 from node.settings import Settings
@@ -32,7 +33,6 @@ from storage.store import Store
 
 GRACE_SECONDS = 8.0
 RECEIVER_GRACE_SECONDS = 5.0
-TICK_SECONDS = 0.2
 LEASE_CHECK_SECONDS = 5.0
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 60.0
@@ -67,6 +67,7 @@ def serve(settings: Settings) -> int:
     # whatever the data folder's own mode is, what lies in it is its owner's alone
     os.umask(0o077)
     refuse_exposure(settings)
+    refuse_unusable(settings)
     data_dir = settings.node.data_dir.absolute()
     settings = settings.with_changes("node", data_dir=data_dir)
     with locked(data_dir):
@@ -112,21 +113,31 @@ class Supervisor:
         ]
         self._others = [Process("deliverer", "node.deliver.lanes"), Process("housekeeper", "node.housekeep")]
         self._parent_read, self._parent_write = os.pipe()
+        # the interpreter writes a byte into it at each signal, a child's death among them
+        self._woken, self._wake = os.pipe()
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        self._listen()
         self._prepare()
         for process in self._processes:
             self._start(process)
         failure = 0
         while not self._stop and not failure:
-            self._hear()
+            self._hear(self._until_due())
             failure = self._mourn()
             self._free_stuck()
             self._tell()
         self._shut_down()
         return failure
+
+    def _listen(self) -> None:
+        """From now on a signal ends the wait in `_hear`."""
+        os.set_blocking(self._wake, False)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        # whose default is to be ignored, and then no byte is written
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
 
     @property
     def _processes(self) -> list[Process]:
@@ -179,12 +190,17 @@ class Supervisor:
         process.ready_fd, process.is_ready, process.said = ready_read, False, b""
         process.started = time.monotonic()
 
-    def _hear(self) -> None:
-        """Waits a tick for processes that say they are ready."""
+    def _until_due(self) -> float:
+        """Seconds until the leases are looked at, or a process is started again."""
+        starts = [process.again_at for process in self._processes if process.popen is None]
+        return max(0.0, min([self._leases_at, *starts]) - time.monotonic())
+
+    def _hear(self, seconds: float) -> None:
+        """Waits until a process says that it is ready, one ends, a signal comes, or so long."""
         silent = [p for p in self._processes if p.ready_fd >= 0]
-        heard, _, _ = select.select([p.ready_fd for p in silent], [], [], TICK_SECONDS)
-        if not silent:
-            time.sleep(TICK_SECONDS)
+        heard, _, _ = select.select([self._woken, *(p.ready_fd for p in silent)], [], [], seconds)
+        if self._woken in heard:
+            os.read(self._woken, 4096)
         for process in silent:
             if process.ready_fd not in heard:
                 continue

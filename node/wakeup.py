@@ -16,11 +16,39 @@ Room = Literal["worker", "deliverer"]
 
 def notify(data_dir: Path, room: Room) -> None:
     """Wakes every listener of the room; never blocks, never fails."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.setblocking(False)
-        for path in (data_dir / "run").glob(f"{room}-*.sock"):
-            with contextlib.suppress(OSError), _short(path) as address:
-                sender.sendto(b"!", address)
+    with contextlib.suppress(OSError), contextlib.closing(Bell(data_dir, room)) as bell:
+        bell.ring()
+
+
+class Bell:
+    """Wakes every listener of a room, again and again: for whoever does so for each image. Raises OSError."""
+
+    def __init__(self, data_dir: Path, room: Room) -> None:
+        self._pattern = f"{room}-*.sock"
+        self._folder = data_dir / "run"
+        self._fd = os.open(self._folder, os.O_PATH | os.O_DIRECTORY)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        # listeners come and go with the folder's time of change
+        self._seen = -1
+        self._addresses: list[str] = []
+
+    def ring(self) -> None:
+        """Never blocks, never fails."""
+        with contextlib.suppress(OSError):
+            changed = os.fstat(self._fd).st_mtime_ns
+            if changed != self._seen:
+                self._addresses = [
+                    f"/proc/self/fd/{self._fd}/{path.name}" for path in self._folder.glob(self._pattern)
+                ]
+                self._seen = changed
+        for address in self._addresses:
+            with contextlib.suppress(OSError):
+                self._socket.sendto(b"!", address)
+
+    def close(self) -> None:
+        self._socket.close()
+        os.close(self._fd)
 
 
 class Wakeup:

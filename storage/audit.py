@@ -7,14 +7,14 @@ A record's payload is canonical JSON; it carries keyed hashes of a patient's ide
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
+from sqlalchemy import Connection, Row, func, select
 
 from storage.clock import Clock
+from storage.prepared import Prepared, inserting
 from storage.schema import audit, audit_identity
 
 EVENTS = (
@@ -24,13 +24,18 @@ EVENTS = (
     "study.waiting", "study.claimed", "study.reported", "study.parked",
     "result.made", "result.quarantined",
     "delivery.attempted", "delivery.delivered", "delivery.committed", "delivery.parked", "delivery.retried",
-    "delivery.discarded",
+    "delivery.discarded", "delivery.returned",
+    "commitment.requested", "commitment.refused", "commitment.failed", "commitment.asked", "commitment.reported",
     "object.expired",
     "node.started", "node.stopped", "node.recovered",
     "config.changed", "audit.queried",
 )  # fmt: skip
 
 OUTCOMES = ("success", "failure")
+_KNOWN = frozenset(EVENTS)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_RECORD = Prepared(inserting(audit, *(column.name for column in audit.c if column.name != "id")))
+_IDENTIFY = Prepared(lambda count: inserting(audit_identity)(count).on_conflict_do_nothing())
 PAGE = 1000
 
 
@@ -70,6 +75,17 @@ class Actor:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One record to be written. `detail` holds no patient data."""
+
+    event: str
+    about: About = About()
+    actor: Actor = Actor()
+    outcome: str = "success"
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Filter:
     """What `query` returns: records that fit every field that is given. Times are stamps (`storage.clock`)."""
 
@@ -106,7 +122,7 @@ class Audit:
 
     def key_of(self, kind: str, value: str) -> str:
         """HMAC-SHA256, hex, of one identifier; empty for an empty one."""
-        return hmac.new(self._key, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest() if value else ""
+        return hmac.digest(self._key, f"{kind}\0{value}".encode(), "sha256").hex() if value else ""
 
     def keys_of(self, patient: Patient) -> PatientKeys:
         return PatientKeys(
@@ -117,16 +133,24 @@ class Audit:
 
     def identify(self, tx: Connection, patient: Patient) -> PatientKeys:
         """The patient's keys; their values are put down in `audit_identity` if they are new."""
-        keys = self.keys_of(patient)
-        known = [
-            {"key": keys.id, "kind": "patient_id", "value": patient.id},
-            {"key": keys.name, "kind": "patient_name", "value": patient.name},
-            {"key": keys.accession, "kind": "accession", "value": patient.accession},
-        ]
-        rows = [row for row in known if row["key"]]
+        return self.identify_all(tx, [patient])[0]
+
+    def identify_all(self, tx: Connection, patients: Sequence[Patient]) -> list[PatientKeys]:
+        """`identify` of several, in their order."""
+        found = [self.keys_of(patient) for patient in patients]
+        rows = {
+            key: {"key": key, "kind": kind, "value": value}
+            for keys, patient in zip(found, patients, strict=True)
+            for key, kind, value in (
+                (keys.id, "patient_id", patient.id),
+                (keys.name, "patient_name", patient.name),
+                (keys.accession, "accession", patient.accession),
+            )
+            if key
+        }
         if rows:
-            tx.execute(insert_or_ignore(audit_identity).on_conflict_do_nothing(), rows)
-        return keys
+            _IDENTIFY.run(tx, list(rows.values()))
+        return found
 
     def record(
         self,
@@ -139,37 +163,13 @@ class Audit:
         detail: dict[str, Any] | None = None,
     ) -> None:
         """Writes one record into the caller's transaction. `detail` holds no patient data. Raises Unavailable."""
-        assert event in EVENTS and outcome in OUTCOMES, (event, outcome)
-        time = self._clock.stamp()
-        payload = json.dumps(
-            {
-                "time": time,
-                "event": event,
-                "actor": actor.name,
-                "host": actor.host,
-                "patient": about.patient.id,
-                "name": about.patient.name,
-                "accession": about.patient.accession,
-                "study": about.study,
-                "sop": about.sop,
-                "outcome": outcome,
-                "detail": detail or {},
-            },
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=False,
-        ).encode()
-        row = {
-            "time": time,
-            "event": event,
-            "actor": actor.name,
-            "patient": about.patient.id,
-            "study": about.study,
-            "sop": about.sop,
-            "payload": payload,
-            "hash": hashlib.sha256(payload).digest(),
-        }
-        tx.execute(insert(audit).values(row))
+        self.record_all(tx, [Entry(event, about, actor, outcome, detail or {})])
+
+    def record_all(self, tx: Connection, entries: Sequence[Entry]) -> None:
+        """Writes records into the caller's transaction, in their order, at one time. Raises Unavailable."""
+        if entries:
+            time = self._clock.stamp()
+            _RECORD.run(tx, [_row(entry, time) for entry in entries])
 
     def newest(self, tx: Connection) -> int:
         """The id of the last record; 0 where there is none."""
@@ -199,6 +199,36 @@ class Audit:
             if given:
                 query = query.where(condition)
         return [_record(row) for row in tx.execute(query)]
+
+
+def _row(entry: Entry, time: str) -> dict[str, Any]:
+    assert entry.event in _KNOWN and entry.outcome in OUTCOMES, (entry.event, entry.outcome)
+    about = entry.about
+    payload = _CANONICAL.encode(
+        {
+            "time": time,
+            "event": entry.event,
+            "actor": entry.actor.name,
+            "host": entry.actor.host,
+            "patient": about.patient.id,
+            "name": about.patient.name,
+            "accession": about.patient.accession,
+            "study": about.study,
+            "sop": about.sop,
+            "outcome": entry.outcome,
+            "detail": dict(entry.detail),
+        }
+    ).encode()
+    return {
+        "time": time,
+        "event": entry.event,
+        "actor": entry.actor.name,
+        "patient": about.patient.id,
+        "study": about.study,
+        "sop": about.sop,
+        "payload": payload,
+        "hash": hashlib.sha256(payload).digest(),
+    }
 
 
 def pages(log: Audit, read: Any, wanted: Filter) -> Iterator[Record]:

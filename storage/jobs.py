@@ -16,10 +16,11 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text, update
 
-from storage.audit import About, Actor, Audit, PatientKeys
+from storage.audit import About, Actor, Audit, Entry, PatientKeys
 from storage.clock import Clock, moment, stamp
 from storage.database import new_id
 from storage.errors import WrongState
+from storage.prepared import Prepared, inserting
 from storage.schema import jobs, objects, scores
 
 LIVES = 3
@@ -88,6 +89,20 @@ class Job:
     about: About
 
 
+@dataclass(frozen=True)
+class NewJob:
+    """The first reading of an object. `reason`: why it is skipped at once; empty: it is queued."""
+
+    object_id: int
+    about: About
+    reason: str = ""
+
+
+_NEW = ("id", "object_id", "model", "request", "state", "reason", "attempt", "failures", "alone", "batch")
+_LAST = Prepared(lambda _: select(func.max(jobs.c.id)))
+_QUEUE = Prepared(inserting(jobs, *_NEW, "created_at", "finished_at"))
+
+
 class Jobs:
     def __init__(self, audit: Audit, clock: Clock) -> None:
         self._audit = audit
@@ -106,24 +121,27 @@ class Jobs:
         """A new job, `queued`, or `skipped` at once for a reason that is known already; its id."""
         assert state in {"queued", "skipped", "parked"}, state
         now = self._clock.stamp()
-        row = tx.execute(
-            insert(jobs).values(
-                object_id=object_id,
-                model=model,
-                request=request,
-                state=state,
-                reason=reason,
-                attempt=0,
-                failures=0,
-                alone=False,
-                batch=0,
-                created_at=now,
-                finished_at=None if state == "queued" else now,
-            )
-        )
+        row = tx.execute(insert(jobs).values(_new(object_id, model, request, state, reason, now)))
         job_id = new_id(row)
         self._tell(tx, job_id, f"job.{state}", reason=reason)
         return job_id
+
+    def queue_all(self, tx: Connection, new: Sequence[NewJob], model: str, entries: list[Entry]) -> None:
+        """First jobs of objects that have just been kept, each queued or skipped at once.
+
+        Appends the record of each to `entries`, which the caller records in the same transaction.
+        """
+        if not new:
+            return
+        first = (_LAST.run(tx, [{}])[0][0] or 0) + 1
+        now = self._clock.stamp()
+        rows = []
+        for number, one in enumerate(new, first):
+            state = "skipped" if one.reason else "queued"
+            rows.append({"id": number, **_new(one.object_id, model, 1, state, one.reason, now)})
+            detail = {"job": number, **({"reason": one.reason} if one.reason else {})}
+            entries.append(Entry(f"job.{state}", one.about, detail=detail))
+        _QUEUE.run(tx, rows)
 
     def claim(self, tx: Connection, owner: str, limit: int, lease_seconds: float) -> list[Job]:
         """At most `limit` queued jobs, oldest first, now running for `owner`; one that must be alone comes alone."""
@@ -362,6 +380,22 @@ class Jobs:
         told = {"job": job_id, **({"reason": reason} if reason else {}), **detail}
         outcome = "failure" if event == "job.parked" else "success"
         self._audit.record(tx, event, about=job.about, actor=actor or Actor(), outcome=outcome, detail=told)
+
+
+def _new(object_id: int, model: str, request: int, state: str, reason: str, now: str) -> dict[str, Any]:
+    return {
+        "object_id": object_id,
+        "model": model,
+        "request": request,
+        "state": state,
+        "reason": reason,
+        "attempt": 0,
+        "failures": 0,
+        "alone": False,
+        "batch": 0,
+        "created_at": now,
+        "finished_at": None if state == "queued" else now,
+    }
 
 
 def _select() -> Select[Any]:

@@ -1,15 +1,21 @@
 """What somebody sent, one row a SOP instance and revision; and what an arrival is to what is kept already."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
-from storage.audit import About, Actor, Audit, Patient, PatientKeys
+from storage.audit import About, Actor, Audit, Entry, Patient, PatientKeys
 from storage.clock import Clock, stamp
-from storage.database import new_id
+from storage.commitments import awaiting
+from storage.prepared import Prepared, inserting
 from storage.schema import deliveries, jobs, objects, report_jobs, results, studies
+
+# SQLite takes 32,766 values in a statement
+_MOST_NAMED = 1000
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Arrival:
     content_hash: str
     sender: Actor
     own: bool = False
+    # from the first byte of its command to the last of its data
+    seconds: float | None = None
 
 
 class Verdict(Enum):
@@ -40,6 +48,40 @@ class Verdict(Enum):
     FOREIGN = "foreign"
 
 
+@dataclass(frozen=True)
+class Kept:
+    """An arrival whose file lasts. `revised`: other bytes may be kept already under its UID."""
+
+    arrival: Arrival
+    file: str
+    revised: bool = False
+
+
+@dataclass(frozen=True)
+class Known:
+    """A row: its id, and what the audit log calls the object."""
+
+    id: int
+    about: About
+
+
+_KNOWN = Prepared(
+    lambda count: select(
+        objects.c.sop_instance, objects.c.content_hash, objects.c.patient, objects.c.study, objects.c.series
+    ).where(objects.c.sop_instance.in_([bindparam(f"uid_{n}") for n in range(count)]))
+)
+_OWN = Prepared(
+    lambda count: select(results.c.sop_instance).where(
+        results.c.sop_instance.in_([bindparam(f"uid_{n}") for n in range(count)])
+    )
+)
+_KEEP = Prepared(inserting(objects))
+_REVISION = Prepared(
+    lambda _: select(func.max(objects.c.revision)).where(objects.c.sop_instance == bindparam("uid_0"))
+)
+_LAST = Prepared(lambda _: select(func.max(objects.c.id)))
+
+
 class Objects:
     def __init__(self, audit: Audit, clock: Clock) -> None:
         self._audit = audit
@@ -47,60 +89,84 @@ class Objects:
 
     def judge(self, tx: Connection, arrival: Arrival) -> Verdict:
         """Compares with every revision that is kept under the UID."""
-        known = tx.execute(
-            select(objects.c.content_hash, objects.c.patient, objects.c.study, objects.c.series).where(
-                objects.c.sop_instance == arrival.sop_instance
-            )
-        ).all()
+        return self.judge_all(tx, [arrival])[0]
+
+    def judge_all(self, tx: Connection, arrivals: Sequence[Arrival]) -> list[Verdict]:
+        """`judge` of several, in their order, each by what is kept already."""
+        known: dict[str, list[tuple[Any, ...]]] = {}
+        for uid, *row in _KNOWN.run(tx, [{"uid": arrival.sop_instance} for arrival in arrivals]):
+            known.setdefault(uid, []).append(tuple(row))
+        return [self._verdict(arrival, known.get(arrival.sop_instance, [])) for arrival in arrivals]
+
+    def _verdict(self, arrival: Arrival, known: Sequence[tuple[Any, ...]]) -> Verdict:
         if not known:
             return Verdict.NEW
         here = (self._audit.keys_of(arrival.patient).id, arrival.study, arrival.series)
-        if any((row.patient, row.study, row.series) != here for row in known):
+        if any(row[1:] != here for row in known):
             return Verdict.FOREIGN
-        if any(row.content_hash == arrival.content_hash for row in known):
+        if any(row[0] == arrival.content_hash for row in known):
             return Verdict.REPEATED
         return Verdict.CHANGED
 
     def keep(self, tx: Connection, arrival: Arrival, file: str) -> int:
         """The row of an object whose file lasts already; its id. Records object.received."""
-        keys = self._audit.identify(tx, arrival.patient)
-        newest = tx.execute(
-            select(func.max(objects.c.revision)).where(objects.c.sop_instance == arrival.sop_instance)
-        ).scalar()
-        revision = (newest or 0) + 1
-        row = tx.execute(
-            insert(objects).values(
-                sop_instance=arrival.sop_instance,
-                revision=revision,
-                sop_class=arrival.sop_class,
-                series=arrival.series,
-                study=arrival.study,
-                patient=keys.id,
-                patient_name=keys.name,
-                accession=keys.accession,
-                transfer_syntax=arrival.transfer_syntax,
-                size=arrival.size,
-                content_hash=arrival.content_hash,
-                file=file,
-                received_at=self._clock.stamp(),
-                calling_ae=arrival.sender.name,
-                host=arrival.sender.host,
-                own=arrival.own,
+        entries: list[Entry] = []
+        (known,) = self.keep_all(tx, [Kept(arrival, file, revised=True)], entries)
+        self._audit.record_all(tx, entries)
+        return known.id
+
+    def keep_all(self, tx: Connection, kept: Sequence[Kept], entries: list[Entry]) -> list[Known]:
+        """Rows of objects whose files last already, each under a UID of its own.
+
+        Appends object.received of each to `entries`, which the caller records in the same transaction.
+        """
+        known = self._audit.identify_all(tx, [one.arrival.patient for one in kept])
+        first = (_LAST.run(tx, [{}])[0][0] or 0) + 1
+        now = self._clock.stamp()
+        rows, made = [], []
+        for number, (one, keys) in enumerate(zip(kept, known, strict=True), first):
+            arrival = one.arrival
+            revision = self._newest(tx, arrival.sop_instance) + 1 if one.revised else 1
+            about = _about(arrival, keys)
+            rows.append(
+                {
+                    "id": number,
+                    "sop_instance": arrival.sop_instance,
+                    "revision": revision,
+                    "sop_class": arrival.sop_class,
+                    "series": arrival.series,
+                    "study": arrival.study,
+                    "patient": keys.id,
+                    "patient_name": keys.name,
+                    "accession": keys.accession,
+                    "transfer_syntax": arrival.transfer_syntax,
+                    "size": arrival.size,
+                    "content_hash": arrival.content_hash,
+                    "file": one.file,
+                    "received_at": now,
+                    "calling_ae": arrival.sender.name,
+                    "host": arrival.sender.host,
+                    "own": arrival.own,
+                }
             )
-        )
-        detail = {
-            "size": arrival.size,
-            "content_hash": arrival.content_hash,
-            "sop_class": arrival.sop_class,
-            "transfer_syntax": arrival.transfer_syntax,
-            "revision": revision,
-        }
-        if arrival.own:
-            detail["own_result"] = True
-        self._audit.record(
-            tx, "object.received", about=_about(arrival, keys), actor=arrival.sender, detail=detail
-        )
-        return new_id(row)
+            detail = {
+                "size": arrival.size,
+                "content_hash": arrival.content_hash,
+                "sop_class": arrival.sop_class,
+                "transfer_syntax": arrival.transfer_syntax,
+                "revision": revision,
+            }
+            if arrival.own:
+                detail["own_result"] = True
+            if arrival.seconds is not None:
+                detail["seconds"] = round(arrival.seconds, 3)
+            entries.append(Entry("object.received", about, arrival.sender, detail=detail))
+            made.append(Known(number, about))
+        _KEEP.run(tx, rows)
+        return made
+
+    def _newest(self, tx: Connection, sop_instance: str) -> int:
+        return _REVISION.run(tx, [{"uid": sop_instance}])[0][0] or 0
 
     def repeated(self, tx: Connection, arrival: Arrival) -> None:
         """Records that the same object came again."""
@@ -127,9 +193,22 @@ class Objects:
 
     def is_own(self, tx: Connection, sop_instance: str) -> bool:
         """Is it the UID of a result that this node made?"""
-        return (
-            tx.execute(select(results.c.id).where(results.c.sop_instance == sop_instance)).first() is not None
-        )
+        return bool(self.own_among(tx, [sop_instance]))
+
+    def own_among(self, tx: Connection, sop_instances: Sequence[str]) -> set[str]:
+        """Those that are UIDs of results that this node made."""
+        return {uid for (uid,) in _OWN.run(tx, [{"uid": uid} for uid in sop_instances])}
+
+    def held(self, tx: Connection, sop_instances: Sequence[str]) -> dict[str, list[tuple[str, str | None]]]:
+        """SOP class and file (None: expired) of each revision of those that are known."""
+        found: dict[str, list[tuple[str, str | None]]] = {}
+        for at in range(0, len(sop_instances), _MOST_NAMED):
+            named = objects.c.sop_instance.in_(sop_instances[at : at + _MOST_NAMED])
+            for row in tx.execute(
+                select(objects.c.sop_instance, objects.c.sop_class, objects.c.file).where(named)
+            ):
+                found.setdefault(row.sop_instance, []).append((row.sop_class, row.file))
+        return found
 
     def files(self, tx: Connection) -> set[str]:
         """The spool files that have a row."""
@@ -139,15 +218,15 @@ class Objects:
         return tx.execute(select(func.count()).select_from(objects)).scalar_one()
 
     def expirable(self, tx: Connection, before: datetime, limit: int = 100) -> list[tuple[int, str]]:
-        """(id, file) of objects received before that moment of which nothing is to be read, reported or
-        delivered any more."""
+        """(id, file) of objects received before that moment of which nothing is to be read, reported,
+        delivered or committed to any more."""
         unread = select(jobs.c.object_id).where(jobs.c.state.in_(("queued", "running", "parked")))
         undelivered = (
             select(jobs.c.object_id)
             .join(report_jobs, report_jobs.c.job_id == jobs.c.id)
             .join(results, results.c.report_id == report_jobs.c.report_id)
             .join(deliveries, deliveries.c.result_id == results.c.id)
-            .where(deliveries.c.state.in_(("waiting", "sending", "parked")))
+            .where(deliveries.c.state.in_(("waiting", "sending", "parked")) | deliveries.c.id.in_(awaiting()))
         )
         unreported = (
             select(studies.c.id)

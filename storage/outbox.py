@@ -1,6 +1,6 @@
 """What waits to be delivered: one delivery is one result on its way to one destination.
 
-waiting ──claim──► sending ──► delivered (──► committed) | parked
+waiting ──claim──► sending ──► delivered (──► committed, or waiting again: commitments.py) | parked
    ▲                  │
    └── failed, later ─┘           parked ──retry──► waiting,  ──discard──► discarded
 """
@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from storage.audit import About, Actor, Audit, PatientKeys
+from storage.audit import About, Actor, Audit, Entry, PatientKeys
 from storage.clock import Clock, moment, stamp
 from storage.database import new_id
 from storage.errors import WrongState
@@ -66,6 +66,13 @@ class Outbox:
 
     def claim(self, tx: Connection, destination: str, owner: str, lease_seconds: float) -> Delivery | None:
         """The oldest delivery that is due, now sending for `owner`. Records delivery.attempted."""
+        claimed = self.claim_batch(tx, destination, owner, lease_seconds, 1)
+        return claimed[0] if claimed else None
+
+    def claim_batch(
+        self, tx: Connection, destination: str, owner: str, lease_seconds: float, most: int
+    ) -> list[Delivery]:
+        """The oldest deliveries that are due, now sending for `owner`. Records delivery.attempted for each."""
         due = tx.execute(
             select(deliveries.c.id)
             .where(
@@ -74,13 +81,14 @@ class Outbox:
                 deliveries.c.next_attempt_at <= self._clock.stamp(),
             )
             .order_by(deliveries.c.id)
-            .limit(1)
-        ).scalar()
-        if due is None:
-            return None
+            .limit(most)
+        )
+        ids = list(due.scalars())
+        if not ids:
+            return []
         tx.execute(
             update(deliveries)
-            .where(deliveries.c.id == due)
+            .where(deliveries.c.id.in_(ids))
             .values(
                 state="sending",
                 owner=owner,
@@ -88,15 +96,50 @@ class Outbox:
                 attempt=deliveries.c.attempt + 1,
             )
         )
-        (delivery,) = self.get(tx, [due])
-        self._tell(tx, delivery, "delivery.attempted", attempt=delivery.attempt)
-        return delivery
+        claimed = self.get(tx, ids)
+        self._audit.record_all(
+            tx, [_entry(delivery, "delivery.attempted", attempt=delivery.attempt) for delivery in claimed]
+        )
+        return claimed
+
+    def returned(self, tx: Connection, batch: Sequence[Delivery]) -> None:
+        """Claimed, but not tried: waiting as before, the attempt not counted. Records delivery.returned for each."""
+        back = tx.execute(
+            update(deliveries)
+            .where(deliveries.c.id.in_([delivery.id for delivery in batch]), deliveries.c.state == "sending")
+            .values(state="waiting", owner=None, lease_until=None, attempt=deliveries.c.attempt - 1)
+            .returning(deliveries.c.id)
+        )
+        ids = set(back.scalars())
+        self._audit.record_all(
+            tx, [_entry(delivery, "delivery.returned") for delivery in batch if delivery.id in ids]
+        )
 
     def delivered(self, tx: Connection, delivery: Delivery, detail: dict[str, Any]) -> None:
-        """The destination has it. `detail` tells how (status, seconds)."""
-        self._end(tx, delivery, "delivered", "")
-        self._seen(tx, delivery.destination, reached=True, success=True)
-        self._tell(tx, delivery, "delivery.delivered", **detail)
+        """The destination has it. `detail` tells how (status, seconds). Raises WrongState."""
+        if not self.delivered_batch(tx, [(delivery, detail)]):
+            raise WrongState(f"delivery {delivery.id} is no longer being sent")
+
+    def delivered_batch(self, tx: Connection, done: Sequence[tuple[Delivery, dict[str, Any]]]) -> set[int]:
+        """`delivered` of several to one destination; the ids of those that were still being sent. Others are left."""
+        ended = tx.execute(
+            update(deliveries)
+            .where(
+                deliveries.c.id.in_([delivery.id for delivery, _ in done]), deliveries.c.state == "sending"
+            )
+            .values(
+                state="delivered", reason="", owner=None, lease_until=None, finished_at=self._clock.stamp()
+            )
+            .returning(deliveries.c.id)
+        )
+        ids = set(ended.scalars())
+        if ids:
+            self._seen(tx, done[0][0].destination, reached=True, success=True)
+        self._audit.record_all(
+            tx,
+            [_entry(delivery, "delivery.delivered", **how) for delivery, how in done if delivery.id in ids],
+        )
+        return ids
 
     def postponed(self, tx: Connection, delivery: Delivery, reason: str, seconds: float) -> None:
         """It did not get through; again in `seconds`."""
@@ -283,16 +326,20 @@ class Outbox:
         outcome: str = "success",
         **detail: Any,
     ) -> None:
-        told = {
-            "delivery": delivery.id,
-            "destination": delivery.destination,
-            "writer": delivery.writer,
-            "result": delivery.sop_instance,
-            **detail,
-        }
-        self._audit.record(
-            tx, event, about=delivery.about, actor=actor or Actor(), outcome=outcome, detail=told
-        )
+        self._audit.record_all(tx, [_entry(delivery, event, actor=actor, outcome=outcome, **detail)])
+
+
+def _entry(
+    delivery: Delivery, event: str, *, actor: Actor | None = None, outcome: str = "success", **detail: Any
+) -> Entry:
+    told = {
+        "delivery": delivery.id,
+        "destination": delivery.destination,
+        "writer": delivery.writer,
+        "result": delivery.sop_instance,
+        **detail,
+    }
+    return Entry(event, delivery.about, actor or Actor(), outcome, told)
 
 
 def _select() -> Select[Any]:

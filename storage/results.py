@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from storage.audit import About, Audit, PatientKeys
 from storage.clock import Clock, stamp
+from storage.commitments import awaiting
 from storage.database import new_id
 from storage.errors import WrongState
 from storage.jobs import Job
@@ -128,9 +129,10 @@ class Results:
             self._outbox.queue_parked(tx, result_id, destination, f"delivery unknown: {REBUILT}")
 
     def expirable(self, tx: Connection, before: datetime, limit: int = 100) -> list[tuple[int, str]]:
-        """(id, file) of results made before that moment whose deliveries have all come to an end."""
+        """(id, file) of results made before that moment whose deliveries have all come to an end, commitment
+        included where it is asked for."""
         pending = select(deliveries.c.result_id).where(
-            deliveries.c.state.in_(("waiting", "sending", "parked"))
+            deliveries.c.state.in_(("waiting", "sending", "parked")) | deliveries.c.id.in_(awaiting())
         )
         rows = tx.execute(
             select(results.c.id, results.c.file)

@@ -186,6 +186,46 @@ deliveries = Table(
     Index(None, "destination", "state", "next_attempt_at"),
 )
 
+commitments = Table(
+    "commitments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    # one row is one round: the destination is to commit to what this delivery brought it
+    Column("delivery_id", ForeignKey("deliveries.id"), nullable=False),
+    # due (to be asked), asked, committed, failed, unanswered, parked, withdrawn
+    Column("state", String(16), nullable=False),
+    # shared by all that is asked with one message; null until then
+    Column("transaction_uid", UID),
+    # rounds of this delivery in a row that ended without commitment, before this one
+    Column("failures", Integer, nullable=False),
+    # how often in a row the destination refused to be asked
+    Column("refusals", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    # until when an answer is waited for; null while it is not asked
+    Column("until", TIME),
+    Index(None, "transaction_uid"),
+    Index(None, "delivery_id"),
+    Index(None, "state", "until"),
+)
+
+commitment_reports = Table(
+    "commitment_reports",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    # one row is one N-EVENT-REPORT that this node owes a peer; it goes once the peer has it
+    Column("ae_title", String(16), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("transaction_uid", UID, nullable=False),
+    # its data set, Implicit VR Little Endian
+    Column("data", LargeBinary, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("next_attempt_at", TIME, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    UniqueConstraint("ae_title", "transaction_uid"),
+    Index(None, "next_attempt_at"),
+)
+
 destinations = Table(
     "destinations",
     metadata,

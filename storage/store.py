@@ -6,6 +6,7 @@ from pathlib import Path
 
 from storage.audit import Audit
 from storage.clock import Clock
+from storage.commitments import Commitments, Reports
 from storage.database import Database
 from storage.errors import Elsewhere, Unavailable
 from storage.jobs import Jobs
@@ -33,6 +34,8 @@ class Store:
         self.studies = Studies(self.audit, clock, self.jobs)
         self.outbox = Outbox(self.audit, clock)
         self.results = Results(self.audit, clock, self.outbox)
+        self.commitments = Commitments(self.audit, clock, self.outbox)
+        self.commitment_reports = Reports(self.audit, clock)
 
     @classmethod
     def create(cls, data_dir: Path, *, clock: Clock | None = None, disk: Disk | None = None) -> "Store":

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydicom import Dataset
 
 from model.card import Card
@@ -22,7 +23,9 @@ from model.errors import Undecodable, Unreadable
 from model.files import is_picture
 from model.header import slim, text
 from model.pixels import open_dataset, prepare, read, to_uint8, wrap
-from model.scope import OWN_RESULT, RADIOGRAPHS, Policy, judge, judge_picture, stored_only
+from model.scope import RADIOGRAPHS, Policy, judge, judge_picture
+from model.stored_only import OWN_RESULT, stored_only
+from model.streams import libjpeg_turbo
 from node.parent import die_with_parent
 
 LONGEST_PICTURE = 4096
@@ -72,6 +75,7 @@ def _load_decoders() -> None:
     gdcm.Trace.WarningOff()
     gdcm.Trace.ErrorOff()
     assert jpeg_ls and openjpeg
+    libjpeg_turbo()
 
 
 def _limit_memory(memory_bytes: int) -> None:
@@ -131,8 +135,8 @@ def _examine(
         raise Undecodable("The header is larger than any radiograph's")
     picture = to_uint8(image, LONGEST_PICTURE)
     memory.seek(0)
-    memory.write(prepare(image, card).tobytes())
-    memory.write(picture.tobytes())
+    memory.write(prepare(image, card))  # type: ignore[arg-type]  # whatever lies in one piece
+    memory.write(np.ascontiguousarray(picture))  # type: ignore[arg-type]
     memory.write(header)
     return "ready", *picture.shape, len(header)
 

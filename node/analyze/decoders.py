@@ -68,6 +68,8 @@ class Ready:
     header: Dataset
     input: np.ndarray[Any, np.dtype[np.float32]]
     picture: np.ndarray[Any, np.dtype[np.uint8]]
+    seconds: float = 0.0
+    """From the request to the answer."""
 
 
 Examined = Skipped | Failed | Ready
@@ -179,6 +181,7 @@ class _Process:
         self.pid = self._process.pid
         self.job: int | None = None
         self.idle = False
+        self._given = 0.0
         self.deadline = time.monotonic() + START_SECONDS
         self.pipe.send(settings)
 
@@ -191,7 +194,8 @@ class _Process:
         except OSError:
             return False
         self.job, self.idle = job, False
-        self.deadline = time.monotonic() + seconds
+        self._given = time.monotonic()
+        self.deadline = self._given + seconds
         return True
 
     def answer(self) -> Examined | None:
@@ -217,7 +221,7 @@ class _Process:
         size = self._size
         sees = np.frombuffer(self._memory.read(size * size * 3 * 4), np.float32).reshape(size, size, 3)
         picture = np.frombuffer(self._memory.read(rows * columns), np.uint8).reshape(rows, columns)
-        return Ready(self._header(header), sees, picture)
+        return Ready(self._header(header), sees, picture, time.monotonic() - self._given)
 
     def _header(self, size: int) -> Dataset:
         """Lies where the memory has been read to."""

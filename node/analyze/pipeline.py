@@ -7,10 +7,12 @@ are handled.
 import hashlib
 import importlib
 import os
+import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
@@ -52,14 +54,24 @@ class Outcome:
     findings: list[Finding] = field(default_factory=list)
     ready: Ready | None = None
     header: Dataset | None = None
+    predict_seconds: float = 0.0
+    """Of all that were predicted together."""
 
-    @property
+    @cached_property
     def picture_hash(self) -> str:
         """SHA-256 of the upright 8-bit picture and its shape; empty where there is none."""
         if self.ready is None:
             return ""
         picture = self.ready.picture
-        return "sha256:" + hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()
+        found = hashlib.sha256(repr(picture.shape).encode())
+        found.update(np.ascontiguousarray(picture).data)
+        return "sha256:" + found.hexdigest()
+
+    @property
+    def milliseconds(self) -> dict[str, int]:
+        """What reading it took, for the audit log."""
+        decode = 0.0 if self.ready is None else self.ready.seconds
+        return {"decode": round(1000 * decode), "predict": round(1000 * self.predict_seconds)}
 
 
 @dataclass(frozen=True)
@@ -112,12 +124,16 @@ class Pipeline:
         """One outcome a path, in order. A bad image never raises and never costs another one."""
         examined = self._decoders.examine(list(paths), view=view, age=age)
         ready = [e for e in examined if isinstance(e, Ready)]
+        began = time.monotonic()
         found = iter(self.classifier.predict(np.stack([r.input for r in ready])) if ready else [])
+        seconds = time.monotonic() - began
         outcomes = []
         for one in examined:
             match one:
                 case Ready():
-                    outcomes.append(Outcome("analyzed", findings=next(found), ready=one))
+                    outcomes.append(
+                        Outcome("analyzed", findings=next(found), ready=one, predict_seconds=seconds)
+                    )
                 case Skipped(reason, header):
                     outcomes.append(Outcome("skipped", reason, header=header))
                 case Failed(reason, kind):

@@ -57,7 +57,9 @@ class StudyReporter:
             reason = f"the study has {len(study.images)} images, and one report holds {MOST_IMAGES} at most"
             self._park(study, reason)
             return
+        began = time.monotonic()
         outcomes = self._read(study.images)
+        read = time.monotonic()
         trouble = next((o.reason for o in outcomes.values() if o.trouble == "io"), "")
         if trouble and not study.last_life:
             with self._store.database.write() as tx:
@@ -78,7 +80,8 @@ class StudyReporter:
         except Exception as e:
             self._park(study, tell_fault("a report could not be written", e))
             return
-        self._keep(study, images, occasion.revision, results, left_out)
+        took = {"read": round(1000 * (read - began)), "render": round(1000 * (time.monotonic() - read))}
+        self._keep(study, images, occasion.revision, results, left_out, took)
 
     def _read(self, images: Sequence[Job]) -> dict[int, Outcome]:
         """Job -> what became of its image."""
@@ -102,6 +105,7 @@ class StudyReporter:
         revision: int,
         results: Sequence[report.Result],
         left_out: dict[int, str],
+        took: dict[str, int],
     ) -> None:
         card = self._pipeline.card
         detail = {
@@ -110,6 +114,7 @@ class StudyReporter:
             "model": card.name,
             "version": card.version,
             "sha256": card.sha256,
+            "ms": took,
         }
         try:
             with self._outgoing.kept(results) as made, self._store.database.write() as tx:

@@ -46,10 +46,14 @@ class Worker:
         """
         if self._store.spool.free_bytes() < self._settings.receive.min_free_bytes:
             return 0
-        taken = self._take_batch() + self._studies.take()
-        if taken:
-            notify(self._store.spool.root, "deliverer")
-        return taken
+        taken = self._take_batch()
+        studies = self._studies.take()
+        if studies:
+            self._tell_deliverer()
+        return taken + studies
+
+    def _tell_deliverer(self) -> None:
+        notify(self._store.spool.root, "deliverer")
 
     def _take_batch(self) -> int:
         with self._store.database.write() as tx:
@@ -119,14 +123,17 @@ class Worker:
         self._keep(job, "skipped", outcome, occasion.revision, results, fault)
 
     def _analyzed(self, job: Job, outcome: Outcome) -> None:
-        with self._store.database.read() as tx:
-            seen = job.revision > 1 and self._store.jobs.same_picture(tx, job, outcome.picture_hash)
-        if seen:
+        picture = outcome.picture_hash  # here, since no transaction should wait for it
+        if job.revision > 1 and self._seen(job, picture):
             self._end(job, "skipped", "same picture")
         elif self._settings.report.per == "study":
             self._wait(job, outcome)
         else:
             self._report(job, outcome)
+
+    def _seen(self, job: Job, picture: str) -> bool:
+        with self._store.database.read() as tx:
+            return self._store.jobs.same_picture(tx, job, picture)
 
     def _wait(self, job: Job, outcome: Outcome) -> None:
         settings = self._settings.report
@@ -136,6 +143,7 @@ class Worker:
 
     def _report(self, job: Job, outcome: Outcome) -> None:
         occasion = self._outgoing.occasion(job.sop_instance, [job])
+        began = time.monotonic()
         try:
             images = [(job.content_hash, outcome)]
             results = self._pipeline.report(images, self._outgoing.wanted, occasion)
@@ -148,7 +156,7 @@ class Worker:
         except Exception as e:
             self._end(job, "parked", tell_fault("a report could not be written", e))
             return
-        self._keep(job, "done", outcome, occasion.revision, results)
+        self._keep(job, "done", outcome, occasion.revision, results, render_seconds=time.monotonic() - began)
 
     def _keep(
         self,
@@ -158,12 +166,14 @@ class Worker:
         revision: int,
         results: Sequence[report.Result],
         fault: str = "",
+        render_seconds: float = 0.0,
     ) -> None:
-        """T3: the job's end, and the report that is made of it."""
+        """T3: the job's end, and the report that is made of it; whoever delivers it is told at once."""
+        began = time.monotonic()
         try:
             with self._outgoing.kept(results) as made, self._store.database.write() as tx:
                 if state == "done":
-                    self._done(tx, job, outcome)
+                    self._done(tx, job, outcome, render=render_seconds, keep=time.monotonic() - began)
                 else:
                     self._store.jobs.finish(tx, job.id, self._owner, state, reason=outcome.reason)
                 if fault:
@@ -173,8 +183,12 @@ class Worker:
         except Unavailable as e:
             with self._store.database.write() as tx:
                 self._store.jobs.failed(tx, job.id, self._owner, str(e))
+        else:
+            if made:
+                self._tell_deliverer()
 
-    def _done(self, tx: Connection, job: Job, outcome: Outcome) -> None:
+    def _done(self, tx: Connection, job: Job, outcome: Outcome, **seconds: float) -> None:
+        """`seconds`: what each step behind the prediction took."""
         self._store.jobs.finish(
             tx,
             job.id,
@@ -183,7 +197,10 @@ class Worker:
             found=outcome.findings,
             model=self._pipeline.card.sha256,
             picture_hash=outcome.picture_hash,
-            detail=self._model_detail(outcome),
+            detail={
+                **self._model_detail(outcome),
+                "ms": {**outcome.milliseconds, **{step: round(1000 * s) for step, s in seconds.items()}},
+            },
         )
 
     def _model_detail(self, outcome: Outcome) -> dict[str, object]:

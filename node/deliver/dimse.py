@@ -2,29 +2,33 @@
 
 An association stays open while there is work and is released when there is none: an idle one blocks a thread of
 Orthanc's (with four of its four threads held, 1.6 images/s of 116 are left). A result's file goes out as its bytes
-are, without decoding; only for a peer that takes nothing but Implicit VR is it encoded anew.
+are, without decoding; only for a peer that refuses its transfer syntax is it encoded anew, uncompressed to
+uncompressed.
 
 Libraries' error texts and the peer's Error Comment may quote a patient: reasons here are our own words.
 """
 
-import socket
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-from pydicom import dcmread
-from pydicom.uid import UID
-from pynetdicom import AE, _config, build_context, evt
-from pynetdicom.dsutils import split_dataset
-
+from node import certificates
 from node.deliver.outcome import Outcome, Parked, Postponed, of_status
+from node.deliver.part10 import read_meta
 from node.settings import DimseDestination
-from node.wire.contexts import EXPLICIT_LITTLE, IMPLICIT_LITTLE, VERIFICATION
+from node.wire.connection import Broken, Ended, NoAnswer, NoAssociation
+from node.wire.contexts import EXPLICIT_LITTLE, IMPLICIT_LITTLE, TRANSFER_SYNTAXES, VERIFICATION
 from node.wire.kinds import class_of
-from node.wire.sockets import acknowledge_at_once, no_delay
+from node.wire.requestor import USUAL, Requestor, Timeouts, associate
 from storage.outbox import Delivery
+
+__all__ = ["DimseSender", "EchoResult", "Timeouts", "echo", "result_classes"]
+
+# what one can be made of the other without a look at the pixels
+_UNCOMPRESSED = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
 
 # PS3.8 9.3.3.2: the answer to a proposed presentation context
 _REFUSALS = {
@@ -33,15 +37,6 @@ _REFUSALS = {
     3: "SOP class not supported",
     4: "transfer syntax not supported",
 }
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Seconds. `response` counts from the first byte of a request to its answer, slow networks included."""
-
-    connect: float = 10.0
-    associate: float = 30.0
-    response: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -59,192 +54,144 @@ def result_classes(destination: DimseDestination) -> dict[str, str]:
     return {kind: class_of(kind, destination.sr_class) for kind in destination.results}
 
 
-def echo(destination: DimseDestination, ae_title: str, timeouts: Timeouts = Timeouts()) -> EchoResult:
+def echo(destination: DimseDestination, ae_title: str, timeouts: Timeouts = USUAL) -> EchoResult:
     """C-ECHOs, proposing the result classes beside Verification. Never raises."""
     began = time.monotonic()
     wanted = result_classes(destination)
-    opened = _open(destination, ae_title, [VERIFICATION, *wanted.values()], timeouts)
-    if not isinstance(opened, _Open):
+    opened = _open(destination, ae_title, _each([VERIFICATION, *wanted.values()], _UNCOMPRESSED), timeouts)
+    if not isinstance(opened, Requestor):
         return EchoResult(False, opened.reason, time.monotonic() - began)
     accepts = {kind: bool(opened.syntaxes(sop_class)) for kind, sop_class in wanted.items()}
-    if not opened.syntaxes(VERIFICATION):
-        opened.close()
-        return EchoResult(False, "the destination does not take C-ECHO", time.monotonic() - began, accepts)
+    reason = _echoed(opened)
+    opened.release()
+    return EchoResult(not reason, reason, time.monotonic() - began, accepts)
+
+
+def _echoed(association: Requestor) -> str:
+    """Why C-ECHO does not hold; empty where it does."""
+    contexts = association.syntaxes(VERIFICATION)
+    if not contexts:
+        return "the destination does not take C-ECHO"
     try:
-        status = opened.association.send_c_echo().get("Status")
-    except RuntimeError:
-        status = None
-    opened.close()
-    reason = "" if status == 0 else "no answer to C-ECHO" if status is None else f"C-ECHO: {status:04X}"
-    return EchoResult(status == 0, reason, time.monotonic() - began, accepts)
+        status = association.echo(min(contexts.values()))
+    except NoAssociation:
+        return "no answer to C-ECHO"
+    return "" if status == 0 else f"C-ECHO: {status:04X}"
 
 
 class DimseSender:
     """One destination that is a DICOM peer, and the association to it while there is work."""
 
-    def __init__(self, destination: DimseDestination, ae_title: str, timeouts: Timeouts = Timeouts()) -> None:
-        # a path is sent as the file's bytes; without this pynetdicom decodes and encodes it (half the rate)
-        _config.STORE_SEND_CHUNKED_DATASET = True
+    def __init__(self, destination: DimseDestination, ae_title: str, timeouts: Timeouts = USUAL) -> None:
         self._destination = destination
         self._ae_title = ae_title
         self._timeouts = timeouts
-        self._open: _Open | None = None
+        self._association: Requestor | None = None
+        self._proposed: frozenset[tuple[str, str]] = frozenset()
 
     def send(self, delivery: Delivery, file: Path) -> Outcome:
-        """One C-STORE; opens the association where none is open or the open one lacks the class.
+        """One C-STORE; opens the association where none is open or the open one lacks class or transfer syntax.
 
         Raises what reading a damaged file raises.
         """
-        if self._open and not self._open.serves(delivery.sop_class):
-            self.rest()
-        if self._open is None:
-            classes = [delivery.sop_class, *result_classes(self._destination).values()]
-            opened = _open(self._destination, self._ae_title, classes, self._timeouts)
-            if not isinstance(opened, _Open):
-                return opened
-            self._open = opened
-        return self._store(self._open, delivery, file)
+        with file.open("rb") as opened:
+            own, start = read_meta(opened.fileno())
+            trouble = self._associate(delivery.sop_class, own)
+            if trouble:
+                return trouble
+            assert self._association
+            contexts = self._association.syntaxes(delivery.sop_class)
+            if own in contexts:
+                return self._store(delivery, contexts[own], opened, start)
+            other = next((s for s in _UNCOMPRESSED if s in contexts), "")
+            if not other:
+                return _refused(self._association, delivery.sop_class)
+        if own not in _UNCOMPRESSED:
+            return Parked(f"the destination does not take {_syntax_name(own)}, and it is not converted")
+        with _encoded_anew(file, other) as made:
+            _, start = read_meta(made.fileno())
+            return self._store(delivery, contexts[other], made, start)
 
     def rest(self) -> None:
         """Releases the association."""
-        if self._open:
-            self._open.close()
-            self._open = None
+        if self._association:
+            self._association.release()
+            self._association = None
 
-    def _store(self, opened: "_Open", delivery: Delivery, file: Path) -> Outcome:
-        meta, _ = split_dataset(file)
-        accepted = opened.syntaxes(delivery.sop_class)
-        if not accepted:
-            return opened.refusal(delivery.sop_class)
-        if meta.TransferSyntaxUID in accepted:
-            payload: Any = file
-        elif meta.TransferSyntaxUID == EXPLICIT_LITTLE and IMPLICIT_LITTLE in accepted:
-            payload = dcmread(file)
-        else:
-            return Parked("the result's transfer syntax is none that is proposed to the destination")
-        began = time.monotonic()
-        try:
-            status = opened.association.send_c_store(payload).get("Status")
-        except RuntimeError:
-            # the peer ended the association between two results
-            status = None
-        if status is not None:
-            return of_status(status)
-        silent = time.monotonic() - began >= self._timeouts.response
+    def _associate(self, sop_class: str, syntax: str) -> Postponed | None:
+        """Sees to an open association that proposes this class in this transfer syntax."""
+        if self._association and self._association.is_open() and (sop_class, syntax) in self._proposed:
+            return None
         self.rest()
-        if silent:
+        classes = [sop_class, *result_classes(self._destination).values()]
+        proposals = _each(classes, (syntax, *_UNCOMPRESSED))
+        opened = _open(self._destination, self._ae_title, proposals, self._timeouts)
+        if not isinstance(opened, Requestor):
+            return opened
+        self._association, self._proposed = opened, frozenset(proposals)
+        return None
+
+    def _store(self, delivery: Delivery, context: int, file: BinaryIO, start: int) -> Outcome:
+        assert self._association
+        try:
+            status = self._association.store(
+                context, delivery.sop_class, delivery.sop_instance, file.fileno(), start
+            )
+        except NoAnswer:
             return Postponed(f"no answer within {self._timeouts.response:.0f} s")
-        return Postponed("the association ended before the answer")
+        except Broken as e:
+            return Postponed(f"the destination does not keep to the protocol: {e}")
+        except Ended:
+            return Postponed("the association ended before the answer")
+        return of_status(status)
 
 
-class _Open:
-    """An established association."""
-
-    def __init__(self, association: Any, wire: "_Wire", classes: Iterable[str]) -> None:
-        self.association = association
-        self._wire = wire
-        self._proposed = frozenset(classes)
-
-    def serves(self, sop_class: str) -> bool:
-        return bool(self.association.is_established) and sop_class in self._proposed
-
-    def syntaxes(self, sop_class: str) -> set[str]:
-        """The transfer syntaxes that the peer accepted for the class."""
-        accepted = self.association.accepted_contexts
-        return {str(c.transfer_syntax[0]) for c in accepted if c.abstract_syntax == sop_class}
-
-    def refusal(self, sop_class: str) -> Parked:
-        return _refusal(self.association, sop_class)
-
-    def close(self) -> None:
-        """Releases; a peer that does not answer that is aborted by the library after `Timeouts.associate`."""
-        if self.association.is_established:
-            self.association.release()
-        elif self.association.is_alive():
-            self.association.abort()
-        self._wire.close()
-
-
-class _Wire:
-    """The socket under an association, seen by pynetdicom's events."""
-
-    def __init__(self, seconds: float) -> None:
-        self.connected = False
-        self._seconds = seconds
-        self._socket: socket.socket | None = None
-        self.handlers = [
-            (evt.EVT_ACSE_SENT, self._asked),
-            (evt.EVT_CONN_OPEN, self._opened),
-            (evt.EVT_DATA_SENT, self._moved),
-            (evt.EVT_DATA_RECV, self._moved),
-        ]
-
-    def close(self) -> None:
-        """The library leaves a socket open that never connected or whose peer hung up first."""
-        if self._socket is not None:
-            self._socket.close()
-
-    def _asked(self, event: Any) -> None:
-        """Its first call comes before the connection is made, in the thread that asks for the association."""
-        if self._socket is None:
-            self._socket = event.assoc.dul.socket.socket
-
-    def _opened(self, _event: Any) -> None:
-        self.connected = True
-        if self._socket is not None:
-            # a peer that stops reading would otherwise block the sending thread for good
-            self._socket.settimeout(self._seconds)
-            no_delay(self._socket)
-
-    def _moved(self, _event: Any) -> None:
-        """Nagle there and delayed acknowledgement here: 20 results/s to Orthanc instead of 168."""
-        if self._socket is not None and self._socket.fileno() != -1:
-            acknowledge_at_once(self._socket)
+def _each(classes: Iterable[str], syntaxes: Iterable[str]) -> list[tuple[str, str]]:
+    """A context a class and transfer syntax, so that the peer's own preference decides nothing."""
+    return [(c, s) for c in dict.fromkeys(classes) for s in dict.fromkeys(syntaxes)]
 
 
 def _open(
-    destination: DimseDestination, ae_title: str, classes: Iterable[str], timeouts: Timeouts
-) -> _Open | Postponed | Parked:
-    """Associates, with a context a class and transfer syntax, so that the peer's own preference decides nothing."""
-    classes = list(dict.fromkeys(classes))
-    ae = AE(ae_title=ae_title)
-    ae.connection_timeout = timeouts.connect
-    ae.acse_timeout = timeouts.associate
-    ae.dimse_timeout = timeouts.response
-    # between two results nothing is idle for long; the lane releases
-    ae.network_timeout = timeouts.response
-    wire = _Wire(timeouts.response)
-    began = time.monotonic()
+    destination: DimseDestination, ae_title: str, proposals: list[tuple[str, str]], timeouts: Timeouts
+) -> Requestor | Postponed:
+    where = f"{destination.host}:{destination.port}"
     try:
-        association = ae.associate(
+        return associate(
             destination.host,
             destination.port,
-            contexts=[build_context(c, s) for c in classes for s in (EXPLICIT_LITTLE, IMPLICIT_LITTLE)],
-            ae_title=destination.ae_title,
-            evt_handlers=wire.handlers,
+            destination.ae_title,
+            ae_title,
+            [(sop_class, (syntax,)) for sop_class, syntax in proposals],
+            timeouts,
+            files=certificates.of(destination),
         )
-    except (OSError, UnicodeError):
-        return Postponed(f"the host name {destination.host} is not known")
-    if association.is_established:
-        return _Open(association, wire, classes)
-    wire.close()
-    where = f"{destination.host}:{destination.port}"
-    if not wire.connected:
-        if time.monotonic() - began >= timeouts.connect:
-            return Postponed(f"no connection to {where} within {timeouts.connect:.0f} s")
-        return Postponed(f"no connection to {where}: refused or unreachable")
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        lasting = "permanent" if answer.result == 1 else "transient"
-        return Postponed(f"association rejected ({lasting}): {answer.reason_str}")
-    if association.rejected_contexts:
-        return _refusal(association, classes[0])
-    if time.monotonic() - began >= timeouts.associate:
+    except NoAnswer:
         return Postponed(f"{where} did not answer the association request in {timeouts.associate:.0f} s")
-    return Postponed(f"{where} ended the connection instead of accepting an association")
+    except Ended:
+        return Postponed(f"{where} ended the connection instead of accepting an association")
+    except NoAssociation as e:
+        return Postponed(str(e))
 
 
-def _refusal(association: Any, sop_class: str) -> Parked:
-    results = [c.result for c in association.rejected_contexts if c.abstract_syntax == sop_class]
-    why = _REFUSALS.get(results[0] if results else 2, "no reason given")
+def _refused(association: Requestor, sop_class: str) -> Parked:
+    from pydicom.uid import UID
+
+    why = _REFUSALS.get(association.refusal(sop_class), "no reason given")
     return Parked(f"presentation context refused: {UID(sop_class).name} ({why})")
+
+
+def _syntax_name(syntax: str) -> str:
+    return TRANSFER_SYNTAXES.get(syntax, "the result's transfer syntax")
+
+
+def _encoded_anew(file: Path, syntax: str) -> BinaryIO:
+    """The file in another uncompressed transfer syntax, in memory."""
+    from pydicom import dcmread, dcmwrite
+    from pydicom.uid import UID
+
+    dataset = dcmread(file)
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    made = os.fdopen(os.memfd_create("result"), "w+b")
+    dcmwrite(made, dataset)
+    made.flush()
+    return made

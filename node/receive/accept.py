@@ -9,23 +9,23 @@ record and nothing left on disk. docs/pacs.md has the table of answers.
 import hashlib
 import struct
 import threading
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection
-
-from model.scope import OWN_RESULT
 from node import log
 from node.errors import CannotUnderstand, ClassNotSupported, NotAsAnnounced, OutOfResources, Refused
+from node.receive.commit import Committer, Waiting, conflict_reason
 from node.receive.header import Header, uid
 from node.receive.walk import Limits, Walker
 from node.settings import Receive
 from node.wire import contexts
 from node.wire.command import MAX_COMMENT
-from storage.audit import About, Actor, Patient
+from storage.audit import About, Actor, Entry, Patient
 from storage.errors import StorageError
 from storage.objects import Arrival, Verdict
 from storage.spool import Incoming as SpoolIncoming
@@ -67,7 +67,8 @@ class Receiver:
     """Takes objects into one store.
 
     `model` is the hash under which jobs are queued. `stored_only(sop_class, presentation_intent)` gives the reason
-    why an object gets no job, or None. `on_kept` is called after each commit that queued a job.
+    why an object gets no job, or None. `on_kept` is called after each commit that queued a job. `reports_to`: see
+    `node.receive.commitment`.
     """
 
     def __init__(
@@ -77,66 +78,23 @@ class Receiver:
         model: str,
         stored_only: Callable[[str, str], str | None],
         on_kept: Callable[[], None] = lambda: None,
+        reports_to: Mapping[str, tuple[str, int]] = MappingProxyType({}),
     ) -> None:
         self.store = store
         self.settings = settings
-        self._model = model
-        self._stored_only = stored_only
-        self._on_kept = on_kept
+        self.reports_to = dict(reports_to)
+        self._committer = Committer(store, settings.on_conflict, model, stored_only, on_kept)
 
     def keep(self, sender: "Sender", arrival: Arrival, header: Header, file: SpoolIncoming) -> None:
         """T1: the file lasts, then object, job and audit in one transaction. Raises Refused, StorageError.
 
         The same object again needs neither a file nor a job.
         """
-        with self.store.database.read() as tx:
-            verdict = self.store.objects.judge(tx, arrival)
-        if self._is_wanted(verdict):
-            verdict = self._commit(sender, arrival, header, file)
-        else:
-            with self.store.database.write() as tx:
-                sender.told(tx)
-                self._tell_known(tx, arrival, verdict)
-        if not self._is_wanted(verdict) and verdict is not Verdict.REPEATED:
-            raise Conflict(_conflict(verdict))
-
-    def _is_wanted(self, verdict: Verdict) -> bool:
-        if verdict is Verdict.CHANGED:
-            return self.settings.on_conflict == "analyze"
-        return verdict is Verdict.NEW
-
-    def _commit(self, sender: "Sender", arrival: Arrival, header: Header, file: SpoolIncoming) -> Verdict:
-        committed = False
-        try:
-            kept = file.keep()
-            with self.store.database.write() as tx:
-                sender.told(tx)
-                # once more: another association may have brought the same instance meanwhile
-                verdict = self.store.objects.judge(tx, arrival)
-                if self._is_wanted(verdict):
-                    self._file(tx, arrival, header, kept.name)
-                else:
-                    self._tell_known(tx, arrival, verdict)
-            committed = self._is_wanted(verdict)
-        finally:
-            if not committed:
-                file.path.unlink(missing_ok=True)
-        if committed:
-            self._on_kept()
-        return verdict
-
-    def _file(self, tx: Connection, arrival: Arrival, header: Header, file: str) -> None:
-        object_id = self.store.objects.keep(tx, arrival, file)
-        if self._stored_only(arrival.sop_class, header.presentation_intent) is not None:
-            return
-        state, reason = ("skipped", OWN_RESULT) if arrival.own else ("queued", "")
-        self.store.jobs.queue(tx, object_id, self._model, state=state, reason=reason)
-
-    def _tell_known(self, tx: Connection, arrival: Arrival, verdict: Verdict) -> None:
-        if verdict is Verdict.REPEATED:
-            self.store.objects.repeated(tx, arrival)
-        else:
-            self.store.objects.conflict(tx, arrival, _conflict(verdict))
+        file.sync()
+        waiting = Waiting(sender, arrival, header.presentation_intent, file)
+        verdict = self._committer.keep(waiting)
+        if not waiting.is_kept and verdict is not Verdict.REPEATED:
+            raise Conflict(conflict_reason(verdict))
 
 
 class Sender:
@@ -159,11 +117,15 @@ class Sender:
     def finished(self, incoming: "Incoming") -> None:
         self._unfinished.discard(incoming)
 
-    def told(self, tx: Connection) -> None:
-        """Writes association.accepted if no transaction has yet."""
-        if self._opening is not None:
-            self._record(tx, "association.accepted", "success", self._opening)
-            self._opening = None
+    def opening(self) -> list[Entry]:
+        """The record association.accepted, where no transaction has written it yet."""
+        if self._opening is None:
+            return []
+        return [Entry("association.accepted", actor=self.actor, detail=self._opening)]
+
+    def told(self) -> None:
+        """A transaction that held `opening` was committed."""
+        self._opening = None
 
     def below_floor(self) -> None:
         self._below_floor += 1
@@ -172,37 +134,35 @@ class Sender:
         """Nothing is left of what was arriving; records what was not recorded yet, and `event`."""
         for incoming in list(self._unfinished):
             incoming.close()
+        entries = []
+        if self._below_floor:
+            told = {"reason": BELOW_FLOOR, "status": "A700", "objects": self._below_floor}
+            entries.append(Entry("object.refused", actor=self.actor, outcome="failure", detail=told))
+        if event:
+            entries.append(Entry(event, actor=self.actor, outcome="failure", detail=detail or {}))
         try:
-            if self._opening is None and not self._below_floor and not event:
-                return
-            with self._receiver.store.database.write() as tx:
-                self.told(tx)
-                if self._below_floor:
-                    told = {"reason": BELOW_FLOOR, "status": "A700", "objects": self._below_floor}
-                    self._record(tx, "object.refused", "failure", told)
-                    self._below_floor = 0
-                if event:
-                    self._record(tx, event, "failure", detail or {})
+            self._record(entries)
         except StorageError as e:
             log.get().error("an association is not in the audit log", reason=str(e))
+        else:
+            self._below_floor = 0
 
     def refused(self, sop_instance: str, error: Refused) -> None:
         """Records object.refused."""
         detail = {"reason": error.reason, "status": f"{error.status:04X}"}
+        about = About(sop=sop_instance)
         try:
-            with self._receiver.store.database.write() as tx:
-                self.told(tx)
-                self._record(tx, "object.refused", "failure", detail, About(sop=sop_instance))
+            self._record([Entry("object.refused", about, self.actor, "failure", detail)])
         except StorageError as e:
             log.get().error("a refusal is not in the audit log", reason=str(e), refused=error.reason)
 
-    def _record(
-        self, tx: Connection, event: str, outcome: str, detail: Mapping[str, Any], about: About | None = None
-    ) -> None:
-        audit = self._receiver.store.audit
-        audit.record(
-            tx, event, about=about or About(), actor=self.actor, outcome=outcome, detail=dict(detail)
-        )
+    def _record(self, entries: list[Entry]) -> None:
+        entries = self.opening() + entries
+        if not entries:
+            return
+        with self._receiver.store.database.write() as tx:
+            self._receiver.store.audit.record_all(tx, entries)
+        self.told()
 
 
 class Incoming:
@@ -213,6 +173,7 @@ class Incoming:
         self._sender = sender
         self._announced = announced
         self._limits = receiver.settings
+        self._began = time.monotonic()
         self._walker = Walker(announced.transfer_syntax, Limits(receiver.settings.max_inflated_bytes))
         self._digest = hashlib.sha256()
         self._size = 0
@@ -225,11 +186,11 @@ class Incoming:
         self._closed = False
         self._attempt(self._open)
 
-    def write(self, fragment: bytes | memoryview) -> None:
+    def write(self, *fragments: bytes | memoryview) -> None:
         """The next bytes of the data set, in the transfer syntax's own encoding."""
         with self._lock:
             if self._refusal is None and not self._closed:
-                self._attempt(lambda: self._take(fragment))
+                self._attempt(lambda: self._take(fragments))
 
     def finish(self) -> Answer:
         """All of it has come. When this returns 0000 the object survives a power cut."""
@@ -280,21 +241,22 @@ class Incoming:
             raise ClassNotSupported("no storage class, or not the class of its context")
         self._look_at_floor()
         self._file = self._files.enter_context(self._receiver.store.spool.incoming("objects"))
-        self._file.write(
-            part10_head(sop_class, self._sop_instance, said.transfer_syntax, self._sender.actor.name)
-        )
+        # goes out in one call with the first bytes of the data set
+        self._head = part10_head(sop_class, self._sop_instance, said.transfer_syntax, self._sender.actor.name)
 
-    def _take(self, fragment: bytes | memoryview) -> None:
-        self._size += len(fragment)
-        if self._size > self._limits.max_object_bytes:
-            raise CannotUnderstand("the object is larger than max_object_bytes")
-        self._walker.feed(fragment)
-        if self._walker.damage is not None:
-            raise self._walker.damage
-        self._digest.update(fragment)
+    def _take(self, fragments: Sequence[bytes | memoryview]) -> None:
+        for fragment in fragments:
+            self._size += len(fragment)
+            if self._size > self._limits.max_object_bytes:
+                raise CannotUnderstand("the object is larger than max_object_bytes")
+            self._walker.feed(fragment)
+            if self._walker.damage is not None:
+                raise self._walker.damage
+            self._digest.update(fragment)
         if self._size >= self._next_look:
             self._look_at_floor()
-        self._file.write(fragment)
+        self._file.write_all([self._head, *fragments] if self._head else fragments)
+        self._head = b""
 
     def _look_at_floor(self) -> None:
         self._next_look = self._size + FLOOR_STEP
@@ -307,19 +269,18 @@ class Incoming:
             raise NotAsAnnounced("command and data set name different SOP classes")
         if header.sop_instance != self._sop_instance:
             raise NotAsAnnounced("command and data set name different SOP instances")
-        with self._receiver.store.database.read() as tx:
-            is_ours = self._receiver.store.objects.is_own(tx, header.sop_instance)
         content_hash = f"sha256:{self._digest.hexdigest()}"
         arrival = arrived(
-            header, self._announced.transfer_syntax, self._size, content_hash, self._sender.actor, is_ours
+            header, self._announced.transfer_syntax, self._size, content_hash, self._sender.actor
         )
+        arrival = replace(arrival, seconds=time.monotonic() - self._began)
         self._receiver.keep(self._sender, arrival, header, self._file)
 
 
 def arrived(
-    header: Header, transfer_syntax: str, size: int, content_hash: str, sender: Actor, is_ours: bool
+    header: Header, transfer_syntax: str, size: int, content_hash: str, sender: Actor, is_ours: bool = False
 ) -> Arrival:
-    """A walked object as the store judges it. `is_ours`: its UID is that of a result of this node."""
+    """A walked object as the store judges it. `is_ours`: its UID is known as that of a result of this node."""
     return Arrival(
         sop_class=header.sop_class,
         sop_instance=header.sop_instance,
@@ -332,12 +293,6 @@ def arrived(
         sender=sender,
         own=is_ours or bool(header.own_mark),
     )
-
-
-def _conflict(verdict: Verdict) -> str:
-    if verdict is Verdict.FOREIGN:
-        return "this UID belongs to another patient, study or series"
-    return "other content under a known UID (see receive.on_conflict)"
 
 
 def part10_head(sop_class: str, sop_instance: str, transfer_syntax: str, source: str) -> bytes:

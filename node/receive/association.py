@@ -23,22 +23,27 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from node import log
+from node import certificates, log
 from node.errors import BadEnvironment
-from node.receive import admission
+from node.receive import admission, services
 from node.receive.accept import Announced, Incoming, Receiver, Sender
+from node.receive.negotiation import NO_SUCH_APPLICATION
 from node.settings import Settings
-from node.wire import command, contexts, sockets
+from node.wire import command, contexts, pdu, sockets, tls
 from storage.audit import Actor
 
 # an idle or stalled peer is let go after this; from accept to the end of A-ASSOCIATE-RQ it has less (ARTIM)
 NETWORK_SECONDS = 60.0
 NEGOTIATION_SECONDS = 30.0
+# how long a peer that was refused below the association may take to close
+CLOSING_SECONDS = 5.0
 BACKLOG = 128
 # 128 contexts with 45 transfer syntaxes each are 155 kB
 MAX_REQUEST_BYTES = 2**20
 # more than one operation outstanding is legal only if negotiated, which we don't; some peers send ahead
 MAX_WAITING = 8
+# of what we send; a peer may take less
+MAX_FRAGMENT_BYTES = 131_072
 # Sta13 of the upper layer: aborted or rejected, the peer is to close
 WAITING_FOR_CLOSE = "Sta13"
 MAX_DRAINS, MAX_DRAIN_BYTES = 16, 65_536
@@ -56,6 +61,25 @@ class Request:
         self.values = values
         self.incoming = incoming
 
+    def write(self, payload: memoryview) -> None:
+        self.incoming.write(payload)
+
+
+class Other:
+    """A message that is no C-STORE-RQ: small, so its data set is held in memory."""
+
+    msg_type = "other"
+
+    def __init__(self, context_id: int, values: dict[int, bytes]) -> None:
+        self.context_id = context_id
+        self.values = values
+        self.data = bytearray()
+
+    def write(self, payload: memoryview) -> None:
+        self.data += payload
+        if len(self.data) > services.MAX_DATA_BYTES:
+            raise _Violation("a data set too long for its command")
+
 
 class _Violation(Exception):
     """The peer breaks the protocol: A-P-ABORT."""
@@ -68,10 +92,12 @@ class _Messages(DIMSEServiceProvider):
         super().__init__(assoc)
         self._context_id: int | None = None
         self._command = bytearray()
-        self._request: Request | None = None
+        self._request: Request | Other | None = None
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         try:
+            if not primitive.presentation_data_value_list:
+                raise _Violation("a P-DATA-TF without a fragment")
             for context_id, data in primitive.presentation_data_value_list:
                 self._fragment(context_id, memoryview(data))
         except (_Violation, command.BadCommand) as e:
@@ -90,9 +116,9 @@ class _Messages(DIMSEServiceProvider):
         if control & 1:
             self._take_command(context_id, payload, is_last=bool(control & 2))
         elif self._request is None:
-            raise _Violation("a data set without a C-STORE command")
+            raise _Violation("a data set without a command")
         else:
-            self._request.incoming.write(payload)
+            self._request.write(payload)
             if control & 2:
                 self._complete(self._request)
 
@@ -108,21 +134,18 @@ class _Messages(DIMSEServiceProvider):
         self._command.clear()
         values = command.parse(encoded)
         has_data = command.number(values, command.DATA_SET_TYPE) != command.NO_DATA_SET
+        request: Request | Other
         if command.number(values, command.COMMAND_FIELD) == command.C_STORE_RQ:
             command.number(values, command.MESSAGE_ID)
             request = cast(_Association, self.assoc).begin(context_id, values)
-            if has_data:
-                self._request = request
-            else:
-                self._complete(request)
-        elif has_data:
-            raise _Violation("an operation that this node does not offer")
         else:
-            whole = P_DATA()
-            whole.presentation_data_value_list.append((context_id, b"\x03" + encoded))
-            super().receive_primitive(whole)
+            request = Other(context_id, values)
+        if has_data:
+            self._request = request
+        else:
+            self._complete(request)
 
-    def _complete(self, request: Request) -> None:
+    def _complete(self, request: Request | Other) -> None:
         self._request = None
         if self.msg_queue.qsize() >= MAX_WAITING:
             raise _Violation("too many operations at once")
@@ -137,7 +160,8 @@ class _Acse(ACSE):
         request = self.requestor.primitive
         called, calling = str(request.called_ae_title), str(request.calling_ae_title)
         assoc.actor = Actor(calling.strip(), assoc.requestor.address_info.address)
-        rejection = assoc.engine.admit(assoc, called, calling)
+        is_dicom = str(request.application_context_name).encode() == pdu.APPLICATION_CONTEXT
+        rejection = assoc.engine.admit(assoc, called, calling) if is_dicom else NO_SUCH_APPLICATION
         if rejection is None:
             super()._negotiate_as_acceptor()
             if assoc.is_established:
@@ -161,12 +185,34 @@ class _Association(Association):
         self.busy = threading.Event()
         self._leaving = False
         self._sender: Sender | None = None
+        # what the audit log is told of its certificate
+        self._shown: dict[str, str] = {}
+
+    def secure(self, secured: tls.Secured) -> bool:
+        """The TLS handshake; whether it came off. To be done before `start`."""
+        try:
+            secured.shake_hands(NEGOTIATION_SECONDS)
+        except tls.NoTls as e:
+            log.get().info("association aborted", reason=f"no TLS: {e}")
+            if e.spoke:
+                told = {"reason": f"no TLS: {e}"}
+                Sender(self.engine.receiver, Actor("", self.requestor.address_info.address)).end(
+                    "association.refused", told
+                )
+                secured.drain(CLOSING_SECONDS)
+            return False
+        # a peer that stalls inside a PDU must not hold its thread for ever
+        secured.set_timeouts(NETWORK_SECONDS, NETWORK_SECONDS)
+        if subject := secured.subject:
+            self._shown = {"certificate": subject}
+        return True
 
     def accepted(self, called: str) -> None:
         opening = {
             "called": called.strip(),
             "contexts": len(self._accepted_cx),
             "refused_contexts": len(self._rejected_cx),
+            **self._shown,
         }
         self._sender = Sender(self.engine.receiver, self.actor, opening)
 
@@ -175,6 +221,7 @@ class _Association(Association):
             "reason": rejection.why,
             "called": called.strip(),
             "rejection": [rejection.result, rejection.source, rejection.reason],
+            **self._shown,
         }
         Sender(self.engine.receiver, self.actor).end("association.refused", detail)
 
@@ -191,15 +238,32 @@ class _Association(Association):
         return Request(context_id, values, self._sender.begin(announced))
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
-        if not isinstance(msg, Request):
-            super()._serve_request(msg, context_id)
+        if isinstance(msg, Request):
+            answer = msg.incoming.finish()
+            self._send(context_id, command.store_response(msg.values, answer.status, answer.comment))
+            self.busy.clear()
             return
-        answer = msg.incoming.finish()
-        response = P_DATA()
-        encoded = command.store_response(msg.values, answer.status, answer.comment)
-        response.presentation_data_value_list.append((context_id, b"\x03" + encoded))
-        self.dul.send_pdu(response)
-        self.busy.clear()
+        context = self._accepted_cx[context_id]
+        message = services.Message(
+            str(context.abstract_syntax), str(context.transfer_syntax[0]), msg.values, bytes(msg.data)
+        )
+        try:
+            for outgoing in services.serve(self.engine.receiver, self.actor, message):
+                self._send(context_id, outgoing.command, outgoing.data)
+        except command.BadCommand as e:
+            log.get().info("association aborted", reason=str(e))
+            self.dul.event_queue.put("Evt19")
+
+    def _send(self, context_id: int, encoded: bytes, data: bytes = b"") -> None:
+        """A whole message, a P-DATA-TF a fragment."""
+        most = (self.requestor.maximum_length or MAX_FRAGMENT_BYTES) - 6
+        for kind, part in ((1, encoded), (0, data)):
+            for at in range(0, len(part), most):
+                last = 2 if at + most >= len(part) else 0
+                piece = P_DATA()
+                fragment = bytes((kind | last,)) + part[at : at + most]
+                piece.presentation_data_value_list.append((context_id, fragment))
+                self.dul.send_pdu(piece)
 
     def run_reactor(self) -> None:
         try:
@@ -268,6 +332,16 @@ class _Socket(AssociationSocket):
         self._gone()
         return False
 
+    def _shutdown_socket(self) -> None:
+        """pynetdicom leaves the rest to the garbage collector where the peer has hung up first."""
+        super()._shutdown_socket()
+        if self.socket is not None:
+            self.socket.close()
+
+    def close(self) -> None:
+        self._gone()
+        super().close()
+
     def _gone(self) -> None:
         """Nobody will ask for an association any more: its thread need not wait for that."""
         if self.assoc.requestor.primitive is None:
@@ -275,7 +349,21 @@ class _Socket(AssociationSocket):
 
 
 class _Connection(RequestHandler):
-    """Makes the association of a new connection: pynetdicom's own way without the copy of all contexts."""
+    """Makes the association of a new connection: pynetdicom's own way without the copy of all contexts, and with the
+    TLS handshake here, in a thread of its own, instead of in the listener's."""
+
+    request: Any
+
+    def handle(self) -> None:
+        engine = cast(_Server, self.server).engine
+        if engine.tls is not None:
+            self.request = tls.accept(engine.tls, self.request)
+        assoc = self._create_association()
+        if engine.tls is None or assoc.secure(self.request):
+            assoc.start()
+            return
+        engine.over(assoc)
+        self.request.close()
 
     def _create_association(self) -> _Association:
         server = cast(_Server, self.server)
@@ -314,7 +402,8 @@ class _Server(ThreadedAssociationServer):
 
 
 class Engine:
-    """Listens and serves associations until stopped. Raises BadEnvironment if the address can't be bound."""
+    """Listens and serves associations until stopped. Raises BadEnvironment if the address can't be bound,
+    Misuse where a certificate can't be used."""
 
     def __init__(self, settings: Settings, receiver: Receiver) -> None:
         self.settings = settings
@@ -322,6 +411,7 @@ class Engine:
         self._lock = threading.Lock()
         self._living: set[_Association] = set()
         self._admitted: set[_Association] = set()
+        self.tls = tls.accepting(certificates.ours(settings.receive.tls)) if settings.receive.tls else None
         _config.LOG_HANDLER_LEVEL = "none"
         entity = ApplicationEntity(settings.node.ae_title)
         entity.maximum_pdu_size = settings.receive.max_pdu_bytes
@@ -366,7 +456,9 @@ class Engine:
             time.sleep(0.02)
         for assoc in self._connections():
             assoc.cut()
-            assoc.join(1)
+            # without `ident` it is not started: still shaking hands
+            if assoc.ident:
+                assoc.join(1)
 
     def has_room(self) -> bool:
         """Connections beyond `max_associations` are told so, up to a point."""
@@ -396,11 +488,16 @@ class Engine:
 
 
 def supported_contexts(settings: Settings) -> list[PresentationContext]:
-    """Verification, and every storage class that is admitted, with every transfer syntax of ours."""
+    """Verification, storage commitment, every storage class that is admitted with every transfer syntax of ours."""
     receive = settings.receive
     syntaxes = list(contexts.TRANSFER_SYNTAXES)
     classes = sorted(contexts.storage_classes(receive.other_storage, receive.extra_classes))
+    uncompressed = [contexts.IMPLICIT_LITTLE, contexts.EXPLICIT_LITTLE]
+    commitment = build_context(contexts.STORAGE_COMMITMENT, uncompressed)
+    # a destination that reports to us is its provider, on an association of its own
+    commitment.scu_role = commitment.scp_role = True
     return [
-        build_context(contexts.VERIFICATION, [contexts.IMPLICIT_LITTLE, contexts.EXPLICIT_LITTLE]),
+        build_context(contexts.VERIFICATION, uncompressed),
+        commitment,
         *(build_context(sop_class, syntaxes) for sop_class in classes),
     ]

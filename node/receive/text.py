@@ -39,6 +39,8 @@ def decode(raw: bytes, character_sets: bytes = b"") -> str:
 
     Of several sets the last that Python knows decides, except that ISO 2022 Japanese carries its own escapes.
     """
+    if raw.isascii() and b"\x1b" not in raw:
+        return raw.decode("ascii").strip(" \0")
     codecs = [_CODECS.get(_term(t), "ascii") for t in character_sets.split(b"\\")]
     codec = next((c for c in reversed(codecs) if c != "ascii"), "ascii")
     if codec != "iso2022_jp_ext":

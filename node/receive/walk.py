@@ -67,6 +67,8 @@ class _Frame:
 _DATA_SET, _ITEMS, _FRAGMENTS = "data set", "items", "fragments"
 
 _LITTLE_TAG, _BIG_TAG = struct.Struct("<HH"), struct.Struct(">HH")
+_SPECIAL_GROUPS = frozenset({0x0000, 0x7FE0, 0xFFFE})
+_LITTLE_SHORT = struct.Struct("<HH2sH")
 _LITTLE_16, _BIG_16 = struct.Struct("<H"), struct.Struct(">H")
 _LITTLE_32, _BIG_32 = struct.Struct("<L"), struct.Struct(">L")
 
@@ -85,6 +87,8 @@ class Walker:
         implicit = transfer_syntax == contexts.IMPLICIT_LITTLE
         big = transfer_syntax == contexts.EXPLICIT_BIG
         self._stack = [_Frame(_DATA_SET, None, True, implicit, big)]
+        # Explicit VR Little Endian at top level, as nearly all of it is
+        self._is_plain = not implicit and not big
         self._depth = 0
         self._offset = 0
         self._held = bytearray()
@@ -147,6 +151,10 @@ class Walker:
     def _walk(self, data: memoryview) -> None:
         at, end = 0, len(data)
         while at < end:
+            if self._is_plain and not self._left and not self._held and len(self._stack) == 1:
+                at = self._run(data, at, end)
+                if at == end:
+                    return
             if self._rubbish is not None:
                 self._drop(end - at)
                 return
@@ -178,6 +186,33 @@ class Walker:
                 at += used
             if self._rubbish is None and not self._left:
                 self._value_over()
+
+    def _run(self, data: memoryview, at: int, end: int) -> int:
+        """Takes whole, short elements at top level in one go, as the rest of the walk would; where it stopped.
+
+        Most of a header is such elements, and this takes a fifth of the time.
+        """
+        began, header = at, _LITTLE_SHORT.unpack_from
+        seen = self._seen
+        while end - at >= 8 and not self._after_pixels:
+            group, element, vr, length = header(data, at)
+            stop = at + 8 + length
+            if stop > end or vr not in _SHORT or group in _SPECIAL_GROUPS:
+                break
+            tag = group << 16 | element
+            if tag in seen or group & 1 or tag in KEPT:
+                self._once(tag)
+                room = self._kept(tag, True, self._stack[0])
+                if room:
+                    self._keep(tag, bytes(data[at + 8 : min(stop, at + 8 + room)]))
+            else:
+                seen.add(tag)
+            self._elements += 1
+            at = stop
+        self._offset += at - began
+        if self._elements > MAX_ELEMENTS or len(seen) > MAX_TOP_LEVEL:
+            raise Damaged(f"more than {MAX_TOP_LEVEL} elements at top level")
+        return at
 
     def _drop(self, count: int) -> None:
         """Bytes behind the end of what is walked: up to MAX_RUBBISH of them are ignored."""

@@ -6,7 +6,6 @@ What is no DICOM object is text, and its writer writes all of it.
 """
 
 import hashlib
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from typing import Protocol
 from pydicom import Dataset, config
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset, write_file_meta_info
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from node.report.check import check
+from node.report.encode import encoded
 from node.report.fhir import FhirBundle
 from node.report.key_objects import KeyObjects
 from node.report.not_analyzed import NotAnalyzed
@@ -182,7 +182,7 @@ def _made(name: str, report: Report, variant: str, image: int) -> Result:
         _mark_as_ours(dataset, report, of)
         _date(dataset, report)
         reading.identity.put(dataset)
-        body = _encoded(dataset)
+        body = encoded(dataset)
     result = Result(
         writer=name,
         variant=variant if image == 0 else f"{variant}#{image + 1}",
@@ -245,16 +245,6 @@ def _date(dataset: Dataset, report: Report) -> None:
         setattr(dataset, f"{what}Date", day)
         setattr(dataset, f"{what}Time", time)
     dataset.ContributingEquipmentSequence[0].ContributionDateTime = day + time + at.strftime("%z")[:5]
-
-
-def _encoded(dataset: Dataset) -> bytes:
-    out = DicomBytesIO()
-    out.is_little_endian, out.is_implicit_VR = True, False
-    with warnings.catch_warnings():
-        # pydicom warns of a character set that it writes, rightly, as the source has it
-        warnings.simplefilter("ignore")
-        write_dataset(out, dataset)
-    return out.getvalue()
 
 
 def _file_head(dataset: Dataset) -> bytes:

@@ -99,15 +99,17 @@ class StructuredReport:
         if variant not in classes:
             raise InvalidResult(f"no SR variant {variant!r}; there are {', '.join(classes)}")
         instance = result_uid(report, self.name, variant)
+        root = _content(hd, report)[0]
         made: Dataset = classes[variant](
             evidence=[bare(reading.identity) for reading in report.readings],
-            content=_content(hd, report)[0],
+            content=_trunk(root),
             **described(report, instance, SERIES_NUMBER, SERIES_DESCRIPTION),
             is_complete=True,
             is_final=False,
             is_verified=False,
             previous_versions=_predecessors(report) or None,
         )
+        made.ContentSequence = root.ContentSequence
         if schemes := _coding_schemes(report):
             made.CodingSchemeIdentificationSequence = schemes
         return made
@@ -120,6 +122,8 @@ class StructuredReport:
         hold_flags(result)
         sources = sorted(named(reading.identity) for reading in report.readings)
         hold(evidence(result) == sources, "the evidence is not what was analyzed")
+        seen = {(sop_class, instance) for _, sop_class, instance in sources}
+        hold(_referenced(result) <= seen, "it refers to what was not analyzed")
         root = Dataset()
         for keyword in _ROOT:
             root[keyword] = result[keyword]
@@ -145,6 +149,17 @@ class StructuredReport:
         texts = [item.TextValue for item in tree[0].ContentSequence if item.ValueType == "TEXT"]
         hold(sentences.headline(report) in texts, "it does not say what was found")
         hold(words.RESEARCH_USE in texts, "it does not say that it is for research use")
+
+
+def _trunk(root: Dataset) -> Dataset:
+    """The root without what stands under it. highdicom's document copies its content, makes items of it again and walks
+    it thrice, 120 ms for 15 findings; what it looks for there, `check` asks of the bytes."""
+    trunk = Dataset()
+    for keyword in _ROOT:
+        if keyword != "ContentSequence":
+            trunk[keyword] = root[keyword]
+    trunk.ContentSequence = []
+    return trunk
 
 
 def _predecessors(report: Report) -> list[Dataset]:
@@ -193,6 +208,17 @@ def _regions(item: Dataset) -> int:
     """How many regions stand under a content item."""
     under = item.get("ContentSequence") or []
     return sum((one.ValueType in ("SCOORD", "SCOORD3D")) + _regions(one) for one in under)
+
+
+def _referenced(item: Dataset) -> set[tuple[str, str]]:
+    """(SOP class, SOP instance) of all that the content items under this one refer to."""
+    found = set()
+    for one in item.get("ContentSequence") or []:
+        hold(one.ValueType != "SCOORD3D", "a place in space is marked, and a radiograph has none")
+        for reference in one.get("ReferencedSOPSequence") or []:
+            found.add((str(reference.ReferencedSOPClassUID), str(reference.ReferencedSOPInstanceUID)))
+        found |= _referenced(one)
+    return found
 
 
 def _content(hd: Any, report: Report) -> Any:

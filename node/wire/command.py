@@ -5,7 +5,16 @@ from collections.abc import Mapping
 
 C_STORE_RQ = 0x0001
 C_STORE_RSP = 0x8001
+C_ECHO_RQ = 0x0030
+C_CANCEL_RQ = 0x0FFF
+N_EVENT_REPORT_RQ = 0x0100
+N_ACTION_RQ = 0x0130
+# set in the command field of every response
+RESPONSE = 0x8000
 NO_DATA_SET = 0x0101
+
+SUCCESS = 0x0000
+UNRECOGNIZED_OPERATION = 0x0211
 
 AFFECTED_CLASS = 0x0002
 COMMAND_FIELD = 0x0100
@@ -50,17 +59,39 @@ def number(values: Mapping[int, bytes], element: int) -> int:
 
 def store_response(request: Mapping[int, bytes], status: int, comment: str = "") -> bytes:
     """C-STORE-RSP (PS3.7 9.3.1.2) to a parsed request; its UIDs go back as they came, at most 64 bytes of each."""
-    elements = [
-        (AFFECTED_CLASS, _uid(request.get(AFFECTED_CLASS, b""))),
-        (COMMAND_FIELD, struct.pack("<H", C_STORE_RSP)),
-        (RESPONDS_TO, struct.pack("<H", number(request, MESSAGE_ID))),
-        (DATA_SET_TYPE, struct.pack("<H", NO_DATA_SET)),
-        (STATUS, struct.pack("<H", status)),
-    ]
+    elements = {
+        AFFECTED_CLASS: _uid(request.get(AFFECTED_CLASS, b"")),
+        COMMAND_FIELD: struct.pack("<H", C_STORE_RSP),
+        RESPONDS_TO: struct.pack("<H", number(request, MESSAGE_ID)),
+        DATA_SET_TYPE: struct.pack("<H", NO_DATA_SET),
+        STATUS: struct.pack("<H", status),
+        AFFECTED_INSTANCE: _uid(request.get(AFFECTED_INSTANCE, b"")),
+    }
     if comment:
-        elements.append((ERROR_COMMENT, _even(comment[:MAX_COMMENT].encode("ascii", "replace"), b" ")))
-    elements.append((AFFECTED_INSTANCE, _uid(request.get(AFFECTED_INSTANCE, b""))))
-    body = b"".join(struct.pack("<HHL", 0, element, len(value)) + value for element, value in elements)
+        elements[ERROR_COMMENT] = _even(comment[:MAX_COMMENT].encode("ascii", "replace"), b" ")
+    return encode(elements)
+
+
+def response(request: Mapping[int, bytes], status: int, extra: Mapping[int, bytes] | None = None) -> bytes:
+    """The response without data set to any other parsed request (PS3.7 9.3.5, 10.3); `extra`: further elements."""
+    field = number(request, COMMAND_FIELD) | RESPONSE
+    elements = {
+        COMMAND_FIELD: struct.pack("<H", field),
+        RESPONDS_TO: struct.pack("<H", number(request, MESSAGE_ID)),
+        DATA_SET_TYPE: struct.pack("<H", NO_DATA_SET),
+        STATUS: struct.pack("<H", status),
+        **(extra or {}),
+    }
+    if AFFECTED_CLASS in request:
+        elements[AFFECTED_CLASS] = _uid(request[AFFECTED_CLASS])
+    return encode(elements)
+
+
+def encode(elements: Mapping[int, bytes]) -> bytes:
+    """A command set of elements of even length, in order of their numbers, behind its group length."""
+    body = b"".join(
+        struct.pack("<HHL", 0, element, len(value)) + value for element, value in sorted(elements.items())
+    )
     return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
 
 

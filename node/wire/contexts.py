@@ -4,13 +4,15 @@ No network and no DICOM library at import: what is here are the standard's UIDs.
 """
 
 from collections.abc import Iterable
-from functools import cache
+
+from model.sop_classes import STORAGE
 
 # how we name ourselves in negotiation and in the meta information of files (PS3.7 D.3.3.2)
 IMPLEMENTATION_CLASS = "2.25.78228545681274628139136763185332683859"
 IMPLEMENTATION_VERSION = "HILUM"
 
 VERIFICATION = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 
 CR_IMAGE = "1.2.840.10008.5.1.4.1.1.1"
 DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -52,28 +54,12 @@ TRANSFER_SYNTAXES = {
     "1.2.840.10008.1.2.4.50": "JPEG Baseline (Process 1)",
 }
 
-# retired classes that archives still hold and forward (PS3.6 A, marked Retired)
-RETIRED = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.3",  # Ultrasound Multi-frame Image
-        "1.2.840.10008.5.1.4.1.1.5",  # Nuclear Medicine Image
-        "1.2.840.10008.5.1.4.1.1.6",  # Ultrasound Image
-        "1.2.840.10008.5.1.4.1.1.8",  # Standalone Overlay
-        "1.2.840.10008.5.1.4.1.1.9",  # Standalone Curve
-        "1.2.840.10008.5.1.4.1.1.10",  # Standalone Modality LUT
-        "1.2.840.10008.5.1.4.1.1.11",  # Standalone VOI LUT
-        "1.2.840.10008.5.1.4.1.1.12.3",  # X-Ray Angiographic Bi-Plane Image
-        "1.2.840.10008.5.1.4.1.1.129",  # Standalone PET Curve
-    }
-)
+_STANDARD = frozenset(STORAGE)
 
 
-@cache
 def standard_storage() -> frozenset[str]:
     """Every storage class of the standard (PS3.4 B.5), retired ones included."""
-    from pynetdicom.presentation import AllStoragePresentationContexts
-
-    return frozenset(str(c.abstract_syntax) for c in AllStoragePresentationContexts) | RETIRED
+    return _STANDARD
 
 
 def storage_classes(other_storage: str = "accept", extra_classes: Iterable[str] = ()) -> frozenset[str]:

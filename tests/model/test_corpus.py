@@ -8,7 +8,8 @@ import pytest
 from model.errors import ModelError, Undecodable, Unreadable
 from model.header import text
 from model.pixels import open_dataset, read
-from model.scope import Policy, judge, judge_picture, stored_only
+from model.scope import Policy, judge, judge_picture
+from model.stored_only import stored_only
 
 OTHERWISE = {
     # 64 x 64 pixels: the rule that skips Rows or Columns below 100 wins over the row

@@ -17,9 +17,11 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from model.card import Card
+from model.decode import _stream, pixel_element, read_layout, stored_values
 from model.errors import ModelError, Undecodable, Unreadable
 from model.header import quietly
 from model.pixels import Image, open_dataset, prepare, read, stored_points, to_uint8, wrap
+from model.streams import Claim, _gdcm, _jpeg_lossless
 
 CARD = cast(Card, SimpleNamespace(size=224, scale=255.0, mean=(103.939, 116.779, 123.68)))
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (120, 1))
@@ -212,6 +214,16 @@ def test_a_lookup_table_of_bytes_is_read() -> None:
     assert np.array_equal(levels(radiograph(VOILUTSequence=Sequence([item]))), 255 - RAMP)
 
 
+@pytest.mark.corpus
+def test_both_decoders_of_jpeg_lossless_give_the_same(corpus: Path) -> None:
+    pytest.importorskip("imagecodecs")
+    for name in ("p14", "sv1", "sv1_fragments_no_bot"):
+        dataset = open_dataset(corpus / f"corpus/syntax/cr_pa_jpeg_lossless_{name}.dcm")
+        stream, layout = _stream(pixel_element(dataset)[0]), read_layout(dataset)
+        claim = Claim(layout.rows, layout.columns, layout.stored, 1)
+        assert np.array_equal(_gdcm(stream, claim), _jpeg_lossless(stream, layout))
+
+
 def test_an_impossible_size_allocates_nothing() -> None:
     dataset = radiograph(Rows=65535, Columns=65535)
     tracemalloc.start()
@@ -253,6 +265,51 @@ def test_fine_stripes_become_grey_not_noise() -> None:
     stripes[::2] = 1
     seen = prepare(Image(stripes), CARD)[..., 0] + 103.939
     assert np.abs(seen[5:-5] - 127.5).max() < 8
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=st.tuples(st.integers(30, 900), st.integers(30, 900)), seed=st.integers(0, 9))
+def test_the_network_sees_what_pillow_makes_of_the_picture(shape: tuple[int, int], seed: int) -> None:
+    pixels = np.random.default_rng(seed).random(shape, np.float32)
+    pillow = Pillow.fromarray(pixels).resize((224, 224), Pillow.Resampling.BILINEAR)
+    seen = prepare(Image(pixels), CARD)[..., 0] + np.float32(103.939)
+    assert np.abs(seen / 255 - np.asarray(pillow)).max() < 1e-6
+
+
+def test_a_picture_of_many_blocks_is_windowed_as_one() -> None:
+    values = np.random.default_rng(1).integers(-2048, 2048, (900, 701)).astype(np.int16)
+    values[:, :9] = -2000
+    found = read(
+        radiograph(
+            values, BitsStored=12, HighBit=11, PixelPaddingValue=-2000, PhotometricInterpretation="MONOCHROME1",
+            RescaleSlope="2", RescaleIntercept="-100", WindowCenter="0", WindowWidth="3001",
+        )
+    ).pixels  # fmt: skip
+    expected = 1 - np.clip((values * 2.0 - 100 + 0.5) / 3000 + 0.5, 0, 1)
+    expected[values == -2000] = 0
+    assert np.abs(found - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 15, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_bits_beside_the_stored_ones_and_the_sign_are_understood(bits: int, signed: bool) -> None:
+    low = -(1 << bits - 1) if signed else 0
+    values = np.linspace(low, low + (1 << bits) - 1, 256 * 120).astype(np.int64).reshape(120, 256)
+    beside = np.random.default_rng(1).integers(0, 1 << 16, values.shape) & ~((1 << bits) - 1)
+    words = ((values & ((1 << bits) - 1)) | beside).astype(np.uint16)
+    found = stored_values(
+        radiograph(words, BitsStored=bits, HighBit=bits - 1, PixelRepresentation=int(signed))
+    )
+    assert np.array_equal(found, values)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.99, 1.01, 1.1, 3.0])
+def test_a_picture_varies_if_its_standard_deviation_is_enough(share: float) -> None:
+    some = np.random.default_rng(1).normal(0.5, 1, (333, 200)).astype(np.float32)
+    pixels = ((some - some.mean()) / some.std() * np.float32(0.01 * share) + np.float32(0.9)).astype(
+        np.float32
+    )
+    assert Image(pixels).varies(0.01) == (share > 1)
 
 
 def test_the_picture_handed_on_keeps_its_shape_and_has_a_limit() -> None:

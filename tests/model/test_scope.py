@@ -19,8 +19,8 @@ from model.scope import (
     age_in_years,
     judge,
     judge_picture,
-    stored_only,
 )
+from model.stored_only import stored_only
 
 ANALYZE_ALL = Policy(unknown_body_part="analyze", unknown_view="analyze")
 

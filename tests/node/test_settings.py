@@ -59,13 +59,11 @@ def test_a_wrong_key_or_value_is_named_in_one_line(tmp_path: Path, text: str, ke
 @pytest.mark.parametrize(
     "text",
     [
-        '[receive]\nengine = "hilum"\n',
         '[scope]\nunknown_view = "model"\n',
         "[retention]\naudit_days = 365\n",
         '[audit]\nidentifiers = "keyed-hash"\n',
         '[watch]\nhttp = "127.0.0.1:8042"\n',
         '[storage]\nurl = "postgresql://h/d"\n',
-        DESTINATION + "commitment = true\n",
     ],
 )
 def test_what_is_not_built_yet_is_refused_and_says_so(tmp_path: Path, text: str) -> None:
@@ -115,6 +113,18 @@ def test_relative_paths_count_from_the_configurations_folder(tmp_path: Path) -> 
     destination = found.destinations[0]
     assert isinstance(destination, FolderDestination)
     assert destination.path == tmp_path / "out"
+
+
+def test_commitment_is_asked_for_only_where_it_is_said(tmp_path: Path) -> None:
+    (first,) = settings_of(tmp_path, DESTINATION).destinations
+    (second,) = settings_of(tmp_path, DESTINATION + "commitment = true\n").destinations
+    assert isinstance(first, DimseDestination) and isinstance(second, DimseDestination)
+    assert (first.commitment, first.commitment_seconds) == (False, 600)
+    assert second.commitment
+    found = settings_of(
+        tmp_path, '[receive]\npeers = [{ ae_title = "CR", host = "10.0.0.0/8", port = 104 }]\n'
+    )
+    assert found.receive.peers[0].port == 104
 
 
 def test_a_destination_without_a_kind_is_a_dicom_one(tmp_path: Path) -> None:

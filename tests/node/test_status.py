@@ -32,8 +32,11 @@ def test_the_json_has_the_keys_that_scripts_rely_on(station: Any) -> None:
     }  # fmt: skip
     assert told["workers"] == {"ready": 0, "wanted": 1}
     assert told["destinations"] == {
-        "pacs": {"state": "unknown", "waiting": 0, "last_success": None, "last_error": None}
-    }
+        "pacs": {
+            "state": "unknown", "waiting": 0, "last_success": None, "last_error": None,
+            "uncommitted": 0, "commitment_error": None,
+        }
+    }  # fmt: skip
     assert told["disk_free_bytes"] > 0
 
 

@@ -1,5 +1,7 @@
 """What the supervisor does about a worker that hangs or dies, with processes that only pretend to work."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +107,24 @@ def test_an_image_on_which_the_worker_dies_three_times_alone_is_parked_and_the_o
     assert post.jobs() == [("parked", 3), ("queued", 0)]
     # each death lengthens the pause before the next start
     assert post.worker.deaths == 4
+
+
+def test_the_supervisor_sleeps_until_a_process_ends_or_a_signal_comes(post: Post) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)}
+    worker = post.start_worker()
+    assert worker.popen is not None
+    try:
+        post.supervisor._listen()
+        worker.popen.kill()
+        post.supervisor._hear(3600)
+        assert worker.popen.poll() == -9
+        os.kill(os.getpid(), signal.SIGTERM)
+        post.supervisor._hear(3600)
+        assert post.supervisor._stop
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_stop_of_the_node_counts_no_death(post: Post) -> None:

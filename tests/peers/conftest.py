@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from model.scope import stored_only
+from model.stored_only import stored_only
 from node.receive.accept import Receiver
-from node.receive.association import Engine
+from node.receive.server import Engine, open_engine
 from node.settings import Settings
 from storage.audit import Filter, Record
 from storage.store import Store
@@ -71,23 +71,30 @@ def _settings(data_dir: Path, **receive: Any) -> Settings:
     )
 
 
+@pytest.fixture(params=["hilum", "pynetdicom"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """`[receive] engine`: what one promises the other keeps."""
+    return str(request.param)
+
+
 @pytest.fixture
-def receiving(tmp_path: Path) -> Iterator[Callable[..., Receiving]]:
+def receiving(tmp_path: Path, engine: str) -> Iterator[Callable[..., Receiving]]:
     """`receiving(max_associations=2)` listens on a free port, with these values of [receive]."""
     running: list[tuple[Engine, Store]] = []
 
     def start(**receive: Any) -> Receiving:
+        receive = {"engine": engine, **receive}
         data_dir = tmp_path / f"node{len(running)}"
         settings = _settings(data_dir, **receive)
         store = Store.create(data_dir)
-        engine = Engine(settings, Receiver(store, settings.receive, "sha256:test", stored_only))
-        engine.start()
-        running.append((engine, store))
-        return Receiving(data_dir, engine.port, store)
+        listening = open_engine(settings, Receiver(store, settings.receive, "sha256:test", stored_only))
+        listening.start()
+        running.append((listening, store))
+        return Receiving(data_dir, listening.port, store)
 
     yield start
-    for engine, store in running:
-        engine.stop(2)
+    for listening, store in running:
+        listening.stop(2)
         store.close()
 
 
@@ -128,10 +135,11 @@ class ReceiverProcess(Receiving):
 
 
 @pytest.fixture
-def receiver_process(tmp_path: Path) -> Iterator[Callable[..., ReceiverProcess]]:
+def receiver_process(tmp_path: Path, engine: str) -> Iterator[Callable[..., ReceiverProcess]]:
     running: list[ReceiverProcess] = []
 
     def start(**receive: Any) -> ReceiverProcess:
+        receive = {"engine": engine, **receive}
         running.append(ReceiverProcess(tmp_path / f"process{len(running)}", **receive))
         return running[-1]
 

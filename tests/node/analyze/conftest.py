@@ -17,7 +17,8 @@ from model.card import Card
 from model.classifier import Classifier
 from model.explain import Mark
 from model.phantom import draw
-from model.scope import Policy, stored_only
+from model.scope import Policy
+from model.stored_only import stored_only
 from node.analyze.decoders import Decoders
 from node.analyze.pipeline import Pipeline
 from node.analyze.worker import Worker

@@ -1,5 +1,6 @@
 """One report an image: what it holds, who gets it, and what those get who want to know why there is none."""
 
+import select
 import shutil
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from node.analyze.pipeline import wanted_results
 from node.report import InvalidResult
 from node.settings import Settings
+from node.wakeup import Wakeup
 
 
 def test_each_destination_gets_the_kinds_that_it_wants_and_a_kind_is_made_once() -> None:
@@ -40,6 +42,32 @@ def test_two_images_of_a_study_get_a_report_each(ward: Any, evidence: Any) -> No
     assert [evidence(sr) for sr in ward.results()] == [["1"], ["2"]]
     assert len(ward.results("sc")) == 2
     assert ward.states() == ["done", "done"]
+
+
+def test_the_audit_log_says_how_long_each_step_took(ward: Any) -> None:
+    ward.receive(ward.image(1))
+    ward.read()
+    (analyzed,) = ward.audit("job.analyzed")
+    took = analyzed.detail["ms"]
+    assert list(took) == ["decode", "keep", "predict", "render"]
+    assert all(isinstance(step, int) and step >= 0 for step in took.values()) and took["render"] > 0
+
+
+def test_whoever_delivers_is_told_after_each_image_of_a_batch(ward: Any) -> None:
+    wakeup, told = Wakeup(ward.folder, "deliverer"), []
+    ward.receive(ward.image(1), ward.image(2, PatientAge="007Y"), ward.image(3))
+    make = ward.worker._pipeline.report
+
+    def report(*asked: Any) -> Any:
+        told.append(bool(select.select([wakeup], [], [], 0)[0]))
+        wakeup.wait(0)
+        return make(*asked)
+
+    ward.worker._pipeline.report = report
+    ward.read()
+    told.append(bool(select.select([wakeup], [], [], 0)[0]))
+    wakeup.close()
+    assert told == [False, True, True]
 
 
 def test_the_same_image_again_makes_no_second_report_and_another_picture_under_its_uid_an_amended_one(

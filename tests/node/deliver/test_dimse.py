@@ -4,21 +4,29 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from peers.results import add, encoded, picture
+from peers.scripted import Line, Peer
 from peers.servers import Storescp, running
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID
 from pynetdicom import evt
 
 from node.deliver.dimse import DimseSender, Timeouts, echo
 from node.deliver.outcome import Delivered, Outcome, Parked, Postponed
+from node.deliver.part10 import NotPart10
 from node.settings import DimseDestination
 from storage.store import Store
 
-IMPLICIT = "1.2.840.10008.1.2"
+EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+JPEG_LS = "1.2.840.10008.1.2.4.80"
+COMPREHENSIVE_3D = "1.2.840.10008.5.1.4.1.1.88.34"
 SHORT = Timeouts(connect=1.0, associate=1.0, response=1.0)
 
 
@@ -31,12 +39,14 @@ def to_port(port: int, **changes: Any) -> DimseDestination:
 def send(store: Store) -> Iterator[Callable[..., Outcome]]:
     senders: dict[DimseDestination, DimseSender] = {}
 
-    def once(destination: DimseDestination, dataset: Dataset | None = None) -> Outcome:
+    def once(destination: DimseDestination, dataset: Dataset | None = None, file: bytes = b"") -> Outcome:
         sender = senders.setdefault(destination, DimseSender(destination, "HILUM", SHORT))
         add(store, dataset or picture(), "pacs")
         with store.database.write() as tx:
             delivery = store.outbox.claim(tx, "pacs", "test", 60)
         assert delivery is not None and delivery.file is not None
+        if file:
+            store.spool.path(delivery.file).write_bytes(file)
         return sender.send(delivery, store.spool.path(delivery.file))
 
     yield once
@@ -93,6 +103,84 @@ def test_a_peer_of_implicit_vr_gets_the_same_elements(
     assert [(e.tag, e.value) for e in got] == [(e.tag, e.value) for e in dataset]
 
 
+def in_syntax(dataset: Dataset, syntax: str) -> bytes:
+    """The whole file; a compressed transfer syntax is claimed only: nobody here decodes."""
+    out = BytesIO()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    if syntax == JPEG_LS:
+        dataset.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
+        dataset["PixelData"].is_undefined_length = True
+    dcmwrite(out, dataset, enforce_file_format=True)
+    return out.getvalue()
+
+
+def test_an_implicit_file_reaches_a_peer_of_explicit_vr(
+    send: Callable[..., Outcome], pacs: Callable[..., Any], tmp_path: Path
+) -> None:
+    peer, dataset = pacs(syntaxes=(EXPLICIT,)), picture()
+    assert send(peer.destination, dataset, in_syntax(dataset, IMPLICIT)) == Delivered("0000")
+    ((_, syntax, data),) = peer.received
+    (tmp_path / "explicit").write_bytes(data)
+    got = dcmread(tmp_path / "explicit", force=True)
+    assert syntax == EXPLICIT
+    assert [(e.tag, e.value) for e in got] == [(e.tag, e.value) for e in dataset]
+
+
+def test_a_files_own_transfer_syntax_goes_first_and_unchanged(
+    send: Callable[..., Outcome], pacs: Callable[..., Any]
+) -> None:
+    peer = pacs(syntaxes=(EXPLICIT, IMPLICIT, JPEG_LS))
+    for syntax in (JPEG_LS, IMPLICIT):
+        dataset = picture()
+        file = in_syntax(dataset, syntax)
+        assert send(peer.destination, dataset, file) == Delivered("0000")
+        _, taken, data = peer.received[-1]
+        assert taken == syntax and file.endswith(data)
+
+
+def test_a_compressed_file_is_not_decoded_for_a_peer_that_refuses_it(
+    send: Callable[..., Outcome], pacs: Callable[..., Any]
+) -> None:
+    peer, dataset = pacs(), picture()
+    outcome = send(peer.destination, dataset, in_syntax(dataset, JPEG_LS))
+    assert outcome == Parked("the destination does not take JPEG-LS Lossless, and it is not converted")
+    assert peer.received == []
+
+
+@pytest.mark.parametrize("keep", [0, 100, 140, 300])
+def test_a_damaged_file_is_not_sent(
+    send: Callable[..., Outcome], pacs: Callable[..., Any], keep: int
+) -> None:
+    peer, dataset = pacs(), picture()
+    with pytest.raises((NotPart10, EOFError)):
+        send(peer.destination, dataset, encoded(dataset)[:keep] + b"\0" * (keep == 0))
+    assert peer.received == []
+
+
+def test_a_class_that_was_not_proposed_gets_an_association_of_its_own(
+    send: Callable[..., Outcome], pacs: Callable[..., Any]
+) -> None:
+    others = [picture(), picture()]
+    for other in others:
+        other.SOPClassUID = COMPREHENSIVE_3D
+    peer = pacs(classes=(str(picture().SOPClassUID), COMPREHENSIVE_3D))
+    outcomes = [send(peer.destination), *(send(peer.destination, other) for other in others)]
+    assert outcomes == [Delivered("0000")] * 3
+    assert (peer.associations, peer.released) == (2, 1)
+
+
+def test_a_peer_that_breaks_the_protocol_postpones(send: Callable[..., Outcome]) -> None:
+    def script(line: Line) -> None:
+        line.accept()
+        line.message()
+        line.say(b"\xff" * 10)
+        line.until_closed()
+
+    outcome = send(to_port(Peer(script).port))
+    assert outcome == Postponed("the destination does not keep to the protocol: an unknown PDU")
+
+
 def test_several_results_share_an_association_that_is_released_after_them(
     send: Callable[..., Outcome], pacs: Callable[..., Any], store: Store
 ) -> None:
@@ -144,7 +232,7 @@ def test_a_refused_class_parks_and_the_other_goes_on(
     peer = pacs()
     both = peer.destination.model_copy(update={"results": ("sr", "sc")})
     other = picture()
-    other.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.34"
+    other.SOPClassUID = COMPREHENSIVE_3D
     reason = "presentation context refused: Comprehensive 3D SR Storage (SOP class not supported)"
     assert send(both, other) == Parked(reason)
     assert send(both) == Delivered("0000")

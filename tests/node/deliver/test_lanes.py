@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 from peers.results import add, picture
+from pydantic import ValidationError
+from sqlalchemy import update
 
-from node.deliver.lanes import BEHIND_SECONDS, Backoff, Lane
+from node.deliver.lanes import BEHIND_SECONDS, Lane, lanes_of
 from node.deliver.outcome import Delivered, Outcome, Parked, Postponed
+from node.deliver.trouble import Backoff, Trouble
+from node.settings import DimseDestination
 from storage.audit import Actor, Filter
 from storage.clock import Clock
 from storage.errors import Unavailable
 from storage.outbox import Delivery
+from storage.schema import deliveries
 from storage.store import Store
 
 DELIVERED = Delivered("0000")
@@ -92,7 +97,10 @@ def store(tmp_path: Path, time: Time) -> Iterator[Store]:
 
 
 def lane(store: Store, sender: Script) -> Lane:
-    return Lane("pacs", sender, store, "test", threading.Event(), Backoff(jitter=lambda: 0.0))
+    """One without jitter."""
+    return Lane(
+        "pacs", sender, store, "test", threading.Event(), Trouble(store.clock, Backoff(jitter=lambda: 0.0))
+    )
 
 
 def wait(store: Store, count: int) -> list[str]:
@@ -121,6 +129,102 @@ def test_what_waits_is_delivered_in_order_and_each_step_is_recorded(store: Store
     assert [it.turn(), it.turn()] == [0, 0] and it.turn() > 0
     assert sender.tried == uids
     assert events(store) == ["delivery.attempted", "delivery.delivered"] * 2
+
+
+def test_the_first_goes_alone_and_what_follows_shares_two_transactions(store: Store) -> None:
+    uids, sender = wait(store, 6), Script()
+    it = lane(store, sender)
+    assert [it.turn(), it.turn()] == [0, 0] and it.turn() > 0
+    assert sender.tried == uids
+    alone = ["delivery.attempted", "delivery.delivered"]
+    assert events(store) == alone + ["delivery.attempted"] * 5 + ["delivery.delivered"] * 5
+
+
+def test_what_a_broken_batch_did_not_try_waits_as_before(store: Store, time: Time) -> None:
+    _, _, poison, *others = wait(store, 6)
+    before = listing(store)
+    sender = Script()
+    sender.special[poison] = DOWN
+    it = lane(store, sender)
+    assert [it.turn(), it.turn()] == [0, 0]
+    assert len(sender.tried) == 3
+    after = listing(store)
+    assert [d.state for d in after] == ["delivered"] * 2 + ["waiting"] * 4
+    assert after[3:] == before[3:]
+    assert events(store).count("delivery.returned") == len(others)
+    time.seconds += 1
+    assert it.turn() == 0 and sender.tried[3:] == others[:1]
+
+
+def test_a_slow_destination_gets_smaller_batches_and_nothing_stays_unrecorded_for_long(
+    store: Store, time: Time
+) -> None:
+    uids = wait(store, 20)
+
+    class Slow(Script):
+        def send(self, delivery: Delivery, file: Path) -> Outcome:
+            time.seconds += 0.01 if len(self.tried) < 2 else 0.2
+            return super().send(delivery, file)
+
+    sender = Slow()
+    it = lane(store, sender)
+    unrecorded = []
+    while it.turn() == 0:
+        unrecorded.append(len(sender.tried) - events(store).count("delivery.delivered"))
+        assert [d.state for d in listing(store)].count("sending") == 0
+    assert sender.tried == uids and set(unrecorded) == {0}
+    # the first of the slow ones were claimed at the pace before; all others at their own
+    assert events(store).count("delivery.returned") == 20 - 1 - 4
+
+
+def test_a_stop_gives_back_what_was_not_tried(store: Store) -> None:
+    wait(store, 4)
+    stopping = threading.Event()
+
+    class Stopped(Script):
+        def send(self, delivery: Delivery, file: Path) -> Outcome:
+            if self.tried:
+                stopping.set()
+            return super().send(delivery, file)
+
+    it = Lane("pacs", Stopped(), store, "test", stopping)
+    it.run()
+    assert [d.state for d in listing(store)] == ["delivered"] * 2 + ["waiting"] * 2
+    assert [d.attempt for d in listing(store)] == [1, 1, 0, 0]
+
+
+def test_lanes_of_a_destination_share_its_pause_and_one_of_them_tries(store: Store, time: Time) -> None:
+    wait(store, 6)
+    trouble = Trouble(store.clock, Backoff(jitter=lambda: 0.0))
+    first, second = Script(DOWN), Script(DOWN)
+    leading = Lane("pacs", first, store, "1", threading.Event(), trouble, lanes=2)
+    other = Lane("pacs", second, store, "2", threading.Event(), trouble, lanes=2, leads=False)
+    assert other.turn() == 0 and other.turn() > 0 and leading.turn() > 0
+    time.seconds += 1
+    assert other.turn() > 0 and leading.turn() == 0
+    assert (len(first.tried), len(second.tried), trouble.failures) == (1, 1, 2)
+    first.outcome = second.outcome = DELIVERED
+    time.seconds += 2
+    assert leading.turn() == 0 and other.turn() == 0
+    assert (len(first.tried), len(second.tried)) == (2, 2)
+
+
+def test_a_destination_has_as_many_lanes_as_associations(store: Store) -> None:
+    given = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+    for count in (1, 8):
+        destination = DimseDestination.model_validate({**given, "associations": count})
+        assert len(lanes_of(destination, "HILUM", store, "test", threading.Event())) == count
+    for count in (0, 9):
+        with pytest.raises(ValidationError, match="associations"):
+            DimseDestination.model_validate({**given, "associations": count})
+
+
+def test_one_outage_is_one_failure_however_many_lanes_see_it(time: Time) -> None:
+    trouble = Trouble(time.clock, Backoff(jitter=lambda: 0.0))
+    began = time.seconds
+    time.seconds += 5
+    pauses = [trouble.failed(began) for _ in range(4)]
+    assert (trouble.failures, pauses) == (1, [1.0] * 4)
 
 
 def test_a_warning_status_is_kept_in_the_audit_log(store: Store) -> None:
@@ -256,6 +360,28 @@ def test_a_delivery_that_was_taken_back_meanwhile_does_not_stop_the_lane(store: 
     it = lane(store, sender)
     assert [it.turn(), it.turn()] == [0, 0]
     assert len(sender.tried) == 2 and listing(store)[0].state == "delivered"
+
+
+def test_of_a_batch_only_what_was_taken_back_is_sent_again(store: Store) -> None:
+    first, second, third = wait(store, 3)
+
+    class Late(Script):
+        def send(self, delivery: Delivery, file: Path) -> Outcome:
+            if delivery.sop_instance == second and second not in self.tried:
+                with store.database.write() as tx:
+                    tx.execute(
+                        update(deliveries)
+                        .where(deliveries.c.id == delivery.id)
+                        .values(state="waiting", owner=None)
+                    )
+            return super().send(delivery, file)
+
+    sender = Late()
+    it = lane(store, sender)
+    while it.turn() == 0:
+        pass
+    assert sender.tried == [first, second, third, second]
+    assert {d.state for d in listing(store)} == {"delivered"}
 
 
 def test_the_association_is_given_back_when_nothing_is_due(store: Store) -> None:

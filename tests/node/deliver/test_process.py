@@ -163,7 +163,40 @@ def test_a_pacs_that_dies_and_comes_back_gets_everything_once(
     assert count(store, "delivery.delivered") == len(sent)
 
 
-def test_the_deliverer_loads_no_network_of_neurons() -> None:
-    code = "import sys, node.deliver.lanes; print({'tensorflow', 'keras', 'highdicom'} & set(sys.modules))"
+@pytest.mark.peer
+def test_several_associations_at_once_where_the_peer_allows_them(
+    store: Store, deliverer: Start, storescp: Storescp
+) -> None:
+    destination = DimseDestination(
+        name="pacs", ae_title=storescp.ae_title, host="127.0.0.1", port=storescp.port, associations=3
+    )
+    sent = [picture(side=300) for _ in range(30)]
+    for dataset in sent:
+        add(store, dataset, "pacs")
+    process = deliverer(settings(store, destination))
+    process.start()
+    until(lambda: set(states(store)) == {"delivered"}, 20)
+    code, log = process.stop()
+    received = {str(dcmread(file).SOPInstanceUID): dcmread(file) for file in storescp.files}
+    assert received == {str(dataset.SOPInstanceUID): dataset for dataset in sent}
+    assert (code, log.count("not delivered")) == (0, 0)
+    assert count(store, "delivery.attempted") == count(store, "delivery.delivered") == len(sent)
+    assert storescp.log.read_text(errors="replace").count("Association Received") >= 2
+
+
+def test_a_delivery_that_comes_without_a_nudge_is_found(
+    store: Store, pacs: Callable[..., Any], deliverer: Start
+) -> None:
+    peer = pacs()
+    process = deliverer(settings(store, peer.destination))
+    process.start()
+    add(store, picture(), "pacs")
+    until(lambda: states(store) == ["delivered"], 10)
+    assert process.stop()[0] == 0
+
+
+def test_the_deliverer_loads_neither_a_network_of_neurons_nor_a_dicom_library() -> None:
+    unwanted = {"tensorflow", "keras", "highdicom", "pynetdicom", "pydicom", "numpy"}
+    code = f"import sys, node.deliver.lanes; print({unwanted} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -3,7 +3,7 @@
 import copy
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from pydicom import Dataset
 
 from model import phantom
-from model.scope import stored_only
+from model.stored_only import stored_only
 from node.receive import accept
 from node.receive.accept import Announced, Answer, Receiver, Sender
 from node.receive.part10 import walk_file
@@ -45,11 +45,15 @@ class Failing(Disk):
         self._maybe("write")
         return super().write(fd, data)
 
+    def write_all(self, fd: int, pieces: Sequence[bytes | memoryview]) -> int:
+        self._maybe("write")
+        return super().write_all(fd, pieces)
+
     def sync(self, fd: int) -> None:
         self._maybe("sync")
         super().sync(fd)
 
-    def rename(self, old: Path, new: Path) -> None:
+    def rename(self, old: Path | str, new: Path | str) -> None:
         self._maybe("rename")
         super().rename(old, new)
 
@@ -144,7 +148,7 @@ def test_a_failing_commit_is_a700_and_leaves_nothing(
 
     body = image(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(node.store.objects, "keep", full)
+        patch.setattr(node.store.objects, "keep_all", full)
         assert node.send(*body).status == 0xA700
     assert node.files() == [] and node.jobs() == []
     assert node.send(*body).status == 0
@@ -153,7 +157,7 @@ def test_a_failing_commit_is_a700_and_leaves_nothing(
 def test_a_fault_of_ours_is_a700_so_that_the_sender_tries_again(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node.store.objects, "keep", lambda *_: 1 / 0)
+    monkeypatch.setattr(node.store.objects, "keep_all", lambda *_: 1 / 0)
     assert node.send(*image(tmp_path)).status == 0xA700
     assert node.files() == []
 

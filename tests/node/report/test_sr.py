@@ -245,3 +245,13 @@ def _said(item: Dataset) -> str:
     if item.ValueType == "CODE":
         return str(item.ConceptCodeSequence[0].CodeMeaning)
     return str(item.TextValue if item.ValueType == "TEXT" else item.MeasuredValueSequence[0].NumericValue)
+
+
+def test_the_check_stops_a_report_that_refers_to_another_image(read) -> None:
+    sr = dcmread(BytesIO(report.make("sr", read(), "comprehensive3d")[0].data))
+    group = items(items(sr, "Imaging Measurements")[0], "Measurement Group")[0]
+    number = items(group, "Certainty of Finding")[0]
+    (source,) = [item for item in number.ContentSequence if item.ValueType == "IMAGE"]
+    source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = "1.2.3.4"
+    with pytest.raises(InvalidResult, match="not analyzed"):
+        report.WRITERS["sr"].check(sr, read(), 0)
