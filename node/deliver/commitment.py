@@ -19,8 +19,9 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from node import certificates, log
+from node import certificates
 from node.deliver.trouble import Backoff
+from node.deliver.turns import Turns
 from node.settings import DimseDestination
 from node.wire import command, commitment, pdu, tls
 from node.wire.commitment import BadArgument
@@ -30,12 +31,11 @@ from node.wire.requestor import Requestor, associate
 from storage.audit import Actor
 from storage.clock import moment
 from storage.commitments import Question, Report
-from storage.errors import Unavailable, WrongState
+from storage.errors import WrongState
 from storage.store import Store
 
 # how soon what is overdue, or a lost nudge, is noticed
 POLL_SECONDS = 15.0
-DATABASE_SECONDS = 1.0
 HOLD_SECONDS = 1.0
 # what is delivered so shortly after is asked for with the same message
 GATHER_SECONDS = 0.5
@@ -76,51 +76,16 @@ class Refused:
 Outcome = Taken | Unreached | Refused
 
 
-class _Turns:
-    """A thread's work, turn by turn, until `stopping`."""
-
-    # how long it waits for more once it was nudged
-    gather_seconds = 0.0
-
-    def __init__(self, store: Store, stopping: threading.Event, name: str) -> None:
-        self.name = name
-        self._store = store
-        self._stopping = stopping
-        self._nudged = threading.Event()
-        self._log = log.get().bind(commitment=name)
-        self._database_told = False
-
-    def nudge(self) -> None:
-        """There may be work, or it is time to stop."""
-        self._nudged.set()
-
-    def run(self) -> None:
-        while not self._stopping.is_set():
-            self._nudged.clear()
-            try:
-                wait = self.turn()
-                self._database_told = False
-            except Unavailable as e:
-                if not self._database_told:
-                    self._log.error("storage commitment waits for the database", reason=str(e))
-                self._database_told, wait = True, DATABASE_SECONDS
-            if wait > 0 and not self._stopping.is_set() and self._nudged.wait(wait):
-                self._stopping.wait(self.gather_seconds)
-
-    def turn(self) -> float:
-        """One piece of work; how many seconds to wait until the next turn. Raises Unavailable."""
-        raise NotImplementedError
-
-
-class Committing(_Turns):
+class Committing(Turns):
     """Asks one destination to commit to what it was delivered."""
 
     gather_seconds = GATHER_SECONDS
+    waits_for_database = "storage commitment waits for the database"
 
     def __init__(
         self, destination: DimseDestination, ae_title: str, store: Store, stopping: threading.Event
     ) -> None:
-        super().__init__(store, stopping, destination.name)
+        super().__init__(destination.name, store, stopping)
         self._destination = destination
         self._ae_title = ae_title
         # in a row
@@ -242,8 +207,10 @@ class Committing(_Turns):
         )  # fmt: skip
 
 
-class Reporting(_Turns):
+class Reporting(Turns):
     """Tells peers what they asked us to commit to, on associations of our own; destinations as results go to them."""
+
+    waits_for_database = "reports of storage commitment wait for the database"
 
     def __init__(
         self,
@@ -252,7 +219,7 @@ class Reporting(_Turns):
         stopping: threading.Event,
         destinations: Iterable[DimseDestination] = (),
     ) -> None:
-        super().__init__(store, stopping, "reports")
+        super().__init__("reports", store, stopping)
         self._ae_title = ae_title
         self._files = {(d.host, d.port): certificates.of(d) for d in destinations}
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
-from node import child, log
+from node import child
 from node.deliver.commitment import Committing, Reporting
 from node.deliver.dimse import DimseSender
 from node.deliver.folder import FolderSender
@@ -32,6 +32,7 @@ from node.deliver.mllp import Hl7Sender
 from node.deliver.outcome import Delivered, Outcome, Parked, Postponed
 from node.deliver.post import HttpSender
 from node.deliver.trouble import Trouble
+from node.deliver.turns import DATABASE_SECONDS, Turns
 from node.deliver.web import WebSender
 from node.settings import (
     Destination,
@@ -48,8 +49,6 @@ from storage.store import Store
 
 # what a lost nudge costs
 POLL_SECONDS = 3.0
-# how soon a database that did not take the work is asked again
-DATABASE_SECONDS = 1.0
 # what one transaction claims, and one records, at most: 0.5 ms of CPU and 1.1 ms a delivery with 16, half with 64
 BATCH = 64
 # how long what was sent may go unrecorded, but for the last of it
@@ -81,7 +80,7 @@ class Tried(NamedTuple):
     again: float
 
 
-class Lane:
+class Lane(Turns):
     """Delivers what waits for one destination, one after the other, until `stopping`.
 
     `lanes`: how many the destination has; they share `trouble`, and the one that `leads` tries whether it is over.
@@ -100,11 +99,9 @@ class Lane:
         leads: bool = True,
         committing: Committing | None = None,
     ) -> None:
-        self.name = name
+        super().__init__(name, store, stopping)
         self._sender = sender
-        self._store = store
         self._owner = owner
-        self._stopping = stopping
         self._trouble = trouble or Trouble(store.clock)
         self._leads = leads
         # whom a destination's commitment is owed to; None: it is not asked to commit
@@ -112,26 +109,8 @@ class Lane:
         # a share, so that what comes together goes out side by side
         self._largest = max(1, BATCH // lanes)
         self._most = 1
-        self._nudged = threading.Event()
-        self._log = log.get().bind(destination=name)
-        self._database_told = False
 
-    def nudge(self) -> None:
-        """There may be work, or it is time to stop."""
-        self._nudged.set()
-
-    def run(self) -> None:
-        while not self._stopping.is_set():
-            self._nudged.clear()
-            try:
-                wait = self.turn()
-                self._database_told = False
-            except Unavailable as e:
-                self._tell_database(e)
-                wait = DATABASE_SECONDS
-            if wait > 0 and not self._stopping.is_set():
-                self._sender.rest()
-                self._nudged.wait(wait)
+    def rest(self) -> None:
         self._sender.rest()
 
     def turn(self) -> float:
@@ -254,11 +233,6 @@ class Lane:
 
     def _tell_taken_back(self, delivery: Delivery) -> None:
         self._log.warning("the delivery was taken back while it was being sent", delivery=delivery.id)
-
-    def _tell_database(self, error: Unavailable) -> None:
-        if not self._database_told:
-            self._log.error("deliveries wait for the database", reason=str(error))
-        self._database_told = True
 
 
 def _how(tried: Tried) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Waiting:
     file: Incoming
     verdict: Verdict = Verdict.NEW
     is_kept: bool = False
-    failure: StorageError | None = None
+    failure: Exception | None = None
     done: bool = False
     woken: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,7 +70,7 @@ class Committer:
         self._busy = False
 
     def keep(self, one: Waiting) -> Verdict:
-        """What it is to what is kept already, once that lasts. Raises Unavailable; then nothing of it is left."""
+        """What it is to what is kept already, once that lasts. Whatever it raises, nothing of it is left then."""
         one.woken.acquire()
         with self._mutex:
             self._waiting.append(one)
@@ -80,9 +80,12 @@ class Committer:
             one.woken.acquire()
         if not one.done:
             self._lead()
-        if one.failure is not None:
+        assert one.done
+        if isinstance(one.failure, StorageError):
             # one failure may be the answer to several: each raises its own
             raise Unavailable(str(one.failure)) from one.failure
+        if one.failure is not None:
+            raise one.failure
         return one.verdict
 
     def _lead(self) -> None:
@@ -106,26 +109,33 @@ class Committer:
                 following.woken.release()
 
     def _commit(self, group: Sequence[Waiting]) -> None:
-        published = self._publish(group)
         try:
-            if published:
-                with self._store.database.write_prepared() as tx:
-                    queued = self._put_down(tx, published)
-                for one in published:
-                    one.sender.told()
-                if queued:
-                    self._on_kept()
-        except BaseException as e:
-            known = e if isinstance(e, StorageError) else Unavailable("internal error, see the node's log")
-            for one in published:
-                one.failure, one.is_kept = known, False
-            if known is not e:
-                raise
+            self._settle(self._publish(group))
         finally:
             for one in group:
                 if not one.is_kept:
                     one.file.path.unlink(missing_ok=True)
                 one.done = True
+
+    def _settle(self, published: Sequence[Waiting]) -> None:
+        """One transaction for all of them; where that meets a fault of ours, one for each."""
+        if not published:
+            return
+        try:
+            with self._store.database.write_prepared() as tx:
+                queued = self._put_down(tx, published)
+        except Exception as e:
+            for one in published:
+                one.failure, one.is_kept = e, False
+            if len(published) > 1 and not isinstance(e, StorageError):
+                for one in published:
+                    one.failure = None
+                    self._settle([one])
+            return
+        for one in published:
+            one.sender.told()
+        if queued:
+            self._on_kept()
 
     def _publish(self, group: Sequence[Waiting]) -> list[Waiting]:
         """Those whose files last now."""
