@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from peers.receiver import Certificates, make_certificates
 
 # the fixtures `orthanc` and `storescp`
 pytest_plugins = ["peers.servers"]
@@ -79,3 +80,15 @@ def free_port() -> Callable[[], int]:
             return port
 
     return find
+
+
+@pytest.fixture(scope="session")
+def site(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A hospital's own authority, and a certificate that it signed."""
+    return make_certificates(program("openssl"), tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="session")
+def stranger(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Of another authority."""
+    return make_certificates(program("openssl"), tmp_path_factory.mktemp("stranger"))

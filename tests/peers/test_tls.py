@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers.receiver import Certificates, make_certificates
+from peers.receiver import Certificates
 from pydicom import dcmread
 from pynetdicom import AE
 
@@ -24,17 +24,6 @@ from node.wire.tls import Files
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 EXPLICIT = "1.2.840.10008.1.2.1"
 VERIFICATION = "1.2.840.10008.1.1"
-
-
-@pytest.fixture(scope="module")
-def site(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(program("openssl"), tmp_path_factory.mktemp("site"))
-
-
-@pytest.fixture(scope="module")
-def stranger(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Of another authority."""
-    return make_certificates(program("openssl"), tmp_path_factory.mktemp("stranger"))
 
 
 @pytest.fixture(scope="module")

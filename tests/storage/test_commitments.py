@@ -1,14 +1,14 @@
 """Nothing is called committed that was not; what was not is sent again, three times, and then a person hears of it."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from clocks import Time
 from sqlalchemy import text
 
 from storage.audit import Actor, Filter, Patient, Record
-from storage.clock import Clock
 from storage.commitments import MOST_REFUSALS, Awaited, Question
 from storage.errors import WrongState
 from storage.objects import Arrival
@@ -19,20 +19,6 @@ from storage.store import Store
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
 PACS = Actor("PACS", "10.0.0.5")
 SECONDS = 600.0
-
-
-class Time:
-    """A clock that moves when the test says so."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(
-            now=lambda: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds),
-            monotonic=lambda: self.seconds,
-        )
 
 
 @pytest.fixture

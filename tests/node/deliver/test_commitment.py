@@ -2,11 +2,11 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import Time
 from peers.results import add, picture
 from pydicom import Dataset
 from pydicom.sequence import Sequence
@@ -22,26 +22,11 @@ from node.settings import DimseDestination, Settings
 from node.wire.commitment import Failure, Reference, Said, encode
 from node.wire.contexts import IMPLICIT_LITTLE
 from storage.audit import Filter, Record
-from storage.clock import Clock
 from storage.store import Store
 
 PUSH = "1.2.840.10008.1.20.1"
 INSTANCE = "1.2.840.10008.1.20.1.1"
 SC = "1.2.840.10008.5.1.4.1.1.7"
-
-
-class Time:
-    """A clock that can be moved on."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(
-            now=lambda: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.ahead),
-            monotonic=lambda: 1000 + self.ahead,
-        )
 
 
 @pytest.fixture
@@ -218,7 +203,7 @@ def test_a_destination_that_refuses_is_named_and_left_alone_for_a_while(
         assert store.commitments.awaited(tx)["pacs"].trouble == reason
     (record,) = records(store, "commitment.refused")
     assert (record.outcome, record.detail["reason"]) == ("failure", reason)
-    time.ahead += 60
+    time.seconds += 60
     assert it.turn() == 0 and len(records(store, "commitment.refused")) == 2
 
 
@@ -229,7 +214,7 @@ def test_a_destination_that_is_down_is_asked_again_without_end(
     it = committing(store, free_port())
     for _ in range(60):
         assert it.turn() == 0
-        time.ahead += 300
+        time.seconds += 300
     ((state, reason),) = states(store)
     assert state == "delivered" and reason.startswith("not committed yet: no connection")
     peer = archive()
@@ -274,7 +259,7 @@ def test_silence_makes_it_wait_to_be_sent_again(
     delivered(store)
     it = committing(store, peer.port)
     assert it.turn() == 0 and it.turn() > 0
-    time.ahead += 601
+    time.seconds += 601
     assert it.turn() == 0
     assert states(store) == [("waiting", "not committed: nothing heard of it within 600 s")]
     assert len(peer.asked) == 1
@@ -384,12 +369,12 @@ def test_a_peer_that_is_away_is_told_later_and_given_up_after_a_day(
     owe(store, free_port(), "1.2.3.8")
     owe(store, peer.port, "1.2.3.9")
     it = reporting(store)
-    while time.ahead < 86_400:
+    while time.seconds < 86_400:
         while it.turn() == 0:
             pass
-        time.ahead += 7200
+        time.seconds += 7200
     peer.status = 0
-    time.ahead += 900
+    time.seconds += 900
     while it.turn() == 0:
         pass
     with store.database.read() as tx:

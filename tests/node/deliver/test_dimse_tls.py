@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers.receiver import Certificates, make_certificates
+from peers.receiver import Certificates
 from peers.results import add, picture
 from peers.servers import Storescp, running
 from pydicom import dcmread
@@ -19,17 +19,6 @@ from node.settings import DimseDestination
 from storage.store import Store
 
 SHORT = Timeouts(connect=1.0, associate=1.0, response=1.0)
-
-
-@pytest.fixture(scope="module")
-def site(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(program("openssl"), tmp_path_factory.mktemp("site"))
-
-
-@pytest.fixture(scope="module")
-def stranger(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Of another authority."""
-    return make_certificates(program("openssl"), tmp_path_factory.mktemp("stranger"))
 
 
 @pytest.fixture

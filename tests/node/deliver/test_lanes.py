@@ -3,12 +3,12 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import Time
 from peers.results import add, picture
 from pydantic import ValidationError
 from sqlalchemy import update
@@ -18,7 +18,6 @@ from node.deliver.outcome import Delivered, Outcome, Parked, Postponed
 from node.deliver.trouble import Backoff, Trouble
 from node.settings import DimseDestination
 from storage.audit import Actor, Filter
-from storage.clock import Clock
 from storage.errors import Unavailable
 from storage.outbox import Delivery
 from storage.schema import deliveries
@@ -26,20 +25,6 @@ from storage.store import Store
 
 DELIVERED = Delivered("0000")
 DOWN = Postponed("no connection")
-
-
-class Time:
-    """A clock that moves when the test says so."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(
-            now=lambda: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds),
-            monotonic=lambda: self.seconds,
-        )
 
 
 class Script:
