@@ -18,8 +18,8 @@ from model import phantom
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(900)]
 
 CASES = [
-    # accept: before the file is synced, before and after its rename, in the commit, before the answer
-    ("receiver", "fsync", 1), ("receiver", "rename", 1), ("receiver", "fsync", 2), ("receiver", "fdatasync", 1),
+    # accept: before the file is synced, before its folder is, before the rename, in the commit, before the answer
+    ("receiver", "fdatasync", 1), ("receiver", "fsync", 1), ("receiver", "rename", 1), ("receiver", "fdatasync", 2),
     ("receiver", "sendto", 2),
     # analyze: in the claim's commit, while results are written, in the finishing commit
     ("worker-1", "fdatasync", 1), ("worker-1", "fsync", 1), ("worker-1", "rename", 2), ("worker-1", "fdatasync", 2),

@@ -7,6 +7,7 @@ thread's stack alone, and no CPU. Another engine, on pynetdicom's upper layer, i
 the face `Engine(settings, receiver)`, `.port`, `.start()`, `.stop(seconds)`.
 """
 
+import mmap
 import select
 import socket
 import ssl
@@ -316,7 +317,7 @@ class Engine:
         self._lock = threading.Lock()
         self._living: set[Association] = set()
         self._admitted: set[Association] = set()
-        self._buffers: list[bytearray] = []
+        self._buffers: list[mmap.mmap] = []
         host, port = settings.receive.host, settings.receive.port
         try:
             self._listening = sockets.listen(host, port, BACKLOG)
@@ -365,13 +366,14 @@ class Engine:
             self._living.discard(association)
             self._admitted.discard(association)
 
-    def borrow(self) -> bytearray:
+    def borrow(self) -> mmap.mmap:
         with self._lock:
             if self._buffers:
                 return self._buffers.pop()
-        return bytearray(BUFFER_BYTES)
+        # the system's own pages: those that nothing was read into cost nothing, and all go back at once
+        return mmap.mmap(-1, BUFFER_BYTES)
 
-    def give_back(self, buffer: bytearray) -> None:
+    def give_back(self, buffer: mmap.mmap) -> None:
         """Some lie ready; the rest is memory's again."""
         with self._lock:
             if len(self._buffers) < MOST_SPARE_BUFFERS:
