@@ -68,11 +68,7 @@ class Recovered:
 def after_stop(store: Store, settings: Settings, model: str) -> Recovered:
     """At a start, before any other process runs. Raises Unavailable."""
     found = Recovered(renamed=_renamed(store), unfinished_files=store.spool.sweep())
-    with store.database.write() as tx:
-        found.jobs = store.jobs.recover(tx)
-        found.studies = store.studies.recover(tx)
-        found.deliveries = store.outbox.recover(tx)
-        found.commitments_withdrawn = store.commitments.withdraw(tx, _committing(settings))
+    _put_back(store, settings, found)
     _adopt(store, settings, model, found, queue=True)
     with store.database.read() as tx:
         known = store.results.files(tx)
@@ -105,9 +101,14 @@ def _renamed_unlisted(store: Store, settings: Settings) -> int:
     return len(store.spool.restore(whole))
 
 
-def _committing(settings: Settings) -> set[str]:
-    """The destinations that are asked for storage commitment."""
-    return {d.name for d in settings.destinations if isinstance(d, DimseDestination) and d.commitment}
+def _put_back(store: Store, settings: Settings, found: Recovered) -> None:
+    """What was under way waits again; what is no longer asked of a destination is withdrawn."""
+    committing = {d.name for d in settings.destinations if isinstance(d, DimseDestination) and d.commitment}
+    with store.database.write() as tx:
+        found.jobs = store.jobs.recover(tx)
+        found.studies = store.studies.recover(tx)
+        found.deliveries = store.outbox.recover(tx)
+        found.commitments_withdrawn = store.commitments.withdraw(tx, committing)
 
 
 def refuse_lost_database(data_dir: Path) -> None:
@@ -140,11 +141,7 @@ def repair(settings: Settings, model: str, *, requeue: bool = False) -> Recovere
             with store.database.write() as tx:
                 detail = {"audit_log": "lost", "last_anchor": None}
                 store.audit.record(tx, "node.recovered", outcome="failure", detail=detail)
-        with store.database.write() as tx:
-            found.jobs = store.jobs.recover(tx)
-            found.studies = store.studies.recover(tx)
-            found.deliveries = store.outbox.recover(tx)
-            found.commitments_withdrawn = store.commitments.withdraw(tx, _committing(settings))
+        _put_back(store, settings, found)
         lost_results = _lost_results(store, found)
         # by UID: another revision of an image that has a result was read with it, or was the same picture
         read = {instance for result in lost_results.values() for instance in result.instances}

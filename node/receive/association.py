@@ -27,9 +27,10 @@ from node import certificates, log
 from node.errors import BadEnvironment
 from node.receive import admission, services
 from node.receive.accept import Announced, Incoming, Receiver, Sender
-from node.receive.negotiation import NO_SUCH_APPLICATION
+from node.receive.negotiation import NO_SUCH_APPLICATION, UNCOMPRESSED
 from node.settings import Settings
 from node.wire import command, contexts, pdu, sockets, tls
+from node.wire.message import MAX_DATA_BYTES
 from storage.audit import Actor
 
 # an idle or stalled peer is let go after this; from accept to the end of A-ASSOCIATE-RQ it has less (ARTIM)
@@ -77,7 +78,7 @@ class Other:
 
     def write(self, payload: memoryview) -> None:
         self.data += payload
-        if len(self.data) > services.MAX_DATA_BYTES:
+        if len(self.data) > MAX_DATA_BYTES:
             raise _Violation("a data set too long for its command")
 
 
@@ -256,14 +257,11 @@ class _Association(Association):
 
     def _send(self, context_id: int, encoded: bytes, data: bytes = b"") -> None:
         """A whole message, a P-DATA-TF a fragment."""
-        most = (self.requestor.maximum_length or MAX_FRAGMENT_BYTES) - 6
-        for kind, part in ((1, encoded), (0, data)):
-            for at in range(0, len(part), most):
-                last = 2 if at + most >= len(part) else 0
-                piece = P_DATA()
-                fragment = bytes((kind | last,)) + part[at : at + most]
-                piece.presentation_data_value_list.append((context_id, fragment))
-                self.dul.send_pdu(piece)
+        most = self.requestor.maximum_length or MAX_FRAGMENT_BYTES
+        for control, fragment in pdu.fragments(encoded, data, most):
+            piece = P_DATA()
+            piece.presentation_data_value_list.append((context_id, bytes((control,)) + fragment))
+            self.dul.send_pdu(piece)
 
     def run_reactor(self) -> None:
         try:
@@ -492,12 +490,11 @@ def supported_contexts(settings: Settings) -> list[PresentationContext]:
     receive = settings.receive
     syntaxes = list(contexts.TRANSFER_SYNTAXES)
     classes = sorted(contexts.storage_classes(receive.other_storage, receive.extra_classes))
-    uncompressed = [contexts.IMPLICIT_LITTLE, contexts.EXPLICIT_LITTLE]
-    commitment = build_context(contexts.STORAGE_COMMITMENT, uncompressed)
+    commitment = build_context(contexts.STORAGE_COMMITMENT, list(UNCOMPRESSED))
     # a destination that reports to us is its provider, on an association of its own
     commitment.scu_role = commitment.scp_role = True
     return [
-        build_context(contexts.VERIFICATION, uncompressed),
+        build_context(contexts.VERIFICATION, list(UNCOMPRESSED)),
         commitment,
         *(build_context(sop_class, syntaxes) for sop_class in classes),
     ]

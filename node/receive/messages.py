@@ -11,6 +11,7 @@ from node.receive.accept import Announced, Incoming, Receiver, Sender
 from node.receive.negotiation import Context
 from node.receive.stream import Violation
 from node.wire import command, pdu
+from node.wire.message import MAX_DATA_BYTES
 
 Send = Callable[[bytes], None]
 
@@ -74,7 +75,7 @@ class Messages:
                 self._pieces.append(payload)
         else:
             self._data += payload
-            if len(self._data) > services.MAX_DATA_BYTES:
+            if len(self._data) > MAX_DATA_BYTES:
                 raise Violation("a data set too long for its command", pdu.INVALID_PARAMETER)
         self._whole = ends and bool(control & pdu.LAST)
 

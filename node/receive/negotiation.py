@@ -28,7 +28,6 @@ class Context:
 
     abstract: str
     syntax: str
-    is_storage: bool
 
 
 class Table:
@@ -39,12 +38,12 @@ class Table:
         storage = contexts.storage_classes(receive.other_storage, receive.extra_classes)
         syntaxes = tuple(contexts.TRANSFER_SYNTAXES)
         self._accepted: dict[bytes, dict[bytes, Context]] = {
-            abstract.encode(): {syntax.encode(): Context(abstract, syntax, True) for syntax in syntaxes}
+            abstract.encode(): {syntax.encode(): Context(abstract, syntax) for syntax in syntaxes}
             for abstract in storage
         }
         for service in (contexts.VERIFICATION, contexts.STORAGE_COMMITMENT):
             self._accepted[service.encode()] = {
-                syntax.encode(): Context(service, syntax, False) for syntax in UNCOMPRESSED
+                syntax.encode(): Context(service, syntax) for syntax in UNCOMPRESSED
             }
         # a modality proposes the same each time: by the items of its request, what they say, and our answer
         self._requests: dict[bytes, pdu.Request] = {}

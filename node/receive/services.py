@@ -1,6 +1,6 @@
 """What a peer may ask of the node beside C-STORE: a message in, the messages that answer it out.
 
-Knows no socket and no engine. Such messages are small: they are held in memory, up to MAX_DATA_BYTES.
+Knows no socket and no engine. Such messages are small: they are held in memory, up to a bound (`wire.message`).
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,6 @@ from node.receive import commitment
 from node.receive.accept import Receiver
 from node.wire import command, contexts
 from storage.audit import Actor
-
-# a commitment request names each of its instances in some 150 bytes
-MAX_DATA_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ def serve(receiver: Receiver, actor: Actor, message: Message) -> list[Outgoing]:
     `actor` is who asks. Commits before it returns what must last.
     """
     field = command.number(message.values, command.COMMAND_FIELD)
-    if field & 0x8000 or field == command.C_CANCEL_RQ:
+    if field & command.RESPONSE or field == command.C_CANCEL_RQ:
         return []
     if field == command.C_ECHO_RQ and message.context_class == contexts.VERIFICATION:
         return [Outgoing(command.response(message.values, command.SUCCESS))]

@@ -59,28 +59,27 @@ def number(values: Mapping[int, bytes], element: int) -> int:
 
 def store_response(request: Mapping[int, bytes], status: int, comment: str = "") -> bytes:
     """C-STORE-RSP (PS3.7 9.3.1.2) to a parsed request; its UIDs go back as they came, at most 64 bytes of each."""
-    elements = {
+    extra = {
         AFFECTED_CLASS: _uid(request.get(AFFECTED_CLASS, b"")),
-        COMMAND_FIELD: struct.pack("<H", C_STORE_RSP),
-        RESPONDS_TO: struct.pack("<H", number(request, MESSAGE_ID)),
-        DATA_SET_TYPE: struct.pack("<H", NO_DATA_SET),
-        STATUS: struct.pack("<H", status),
         AFFECTED_INSTANCE: _uid(request.get(AFFECTED_INSTANCE, b"")),
     }
     if comment:
-        elements[ERROR_COMMENT] = _even(comment[:MAX_COMMENT].encode("ascii", "replace"), b" ")
-    return encode(elements)
+        extra[ERROR_COMMENT] = _even(comment[:MAX_COMMENT].encode("ascii", "replace"), b" ")
+    return _response(request, C_STORE_RSP, status, extra)
 
 
 def response(request: Mapping[int, bytes], status: int, extra: Mapping[int, bytes] | None = None) -> bytes:
     """The response without data set to any other parsed request (PS3.7 9.3.5, 10.3); `extra`: further elements."""
-    field = number(request, COMMAND_FIELD) | RESPONSE
+    return _response(request, number(request, COMMAND_FIELD) | RESPONSE, status, extra or {})
+
+
+def _response(request: Mapping[int, bytes], field: int, status: int, extra: Mapping[int, bytes]) -> bytes:
     elements = {
         COMMAND_FIELD: struct.pack("<H", field),
         RESPONDS_TO: struct.pack("<H", number(request, MESSAGE_ID)),
         DATA_SET_TYPE: struct.pack("<H", NO_DATA_SET),
         STATUS: struct.pack("<H", status),
-        **(extra or {}),
+        **extra,
     }
     if AFFECTED_CLASS in request:
         elements[AFFECTED_CLASS] = _uid(request[AFFECTED_CLASS])

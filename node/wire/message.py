@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from node.wire import command, pdu
 
-# a commitment report on some 20,000 instances
+# a commitment request or report on some 20,000 instances
 MAX_DATA_BYTES = 4 << 20
 
 

@@ -70,7 +70,6 @@ class Request:
     proposals: tuple[Proposal, ...]
     max_length: int = 0
     roles: Mapping[bytes, Role] = field(default_factory=dict)
-    has_identity: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,18 +163,25 @@ def abort(source: int, reason: int = NO_REASON) -> bytes:
 
 def message(context: int, command: bytes, data: bytes = b"", max_length: int = 0) -> bytes:
     """A whole message in one piece, each fragment a P-DATA-TF of at most `max_length` bytes (0: no limit)."""
-    pieces = list(_fragments(context, COMMAND, command, max_length))
+    return b"".join(
+        HEADERS.pack(P_DATA_TF, len(piece) + 6, len(piece) + 2, context, control) + piece
+        for control, piece in fragments(command, data, max_length)
+    )
+
+
+def fragments(command: bytes, data: bytes, max_length: int) -> Iterator[tuple[int, bytes]]:
+    """Control byte and bytes of each fragment of a message in PDUs of at most `max_length` (0: no limit)."""
+    yield from _cut(COMMAND, command, max_length)
     if data:
-        pieces += _fragments(context, 0, data, max_length)
-    return b"".join(pieces)
+        yield from _cut(0, data, max_length)
 
 
-def _fragments(context: int, kind: int, data: bytes, max_length: int) -> Iterator[bytes]:
+def _cut(kind: int, data: bytes, max_length: int) -> Iterator[tuple[int, bytes]]:
     step = max(max_length - PDV_HEADER.size, 1) if max_length else max(len(data), 1)
     for at in range(0, max(len(data), 1), step):
         piece = data[at : at + step]
         last = LAST if at + step >= len(data) else 0
-        yield HEADERS.pack(P_DATA_TF, len(piece) + 6, len(piece) + 2, context, kind | last) + piece
+        yield kind | last, piece
 
 
 def fixed_part(body: bytes) -> tuple[int, bytes, bytes, bytes, bytes]:
@@ -207,7 +213,6 @@ def parse_request(body: bytes) -> Request:
         proposals=tuple(proposals),
         max_length=user.max_length,
         roles=user.roles,
-        has_identity=user.has_identity,
     )
 
 
@@ -246,7 +251,6 @@ class _User:
     def __init__(self) -> None:
         self.max_length = 0
         self.roles: dict[bytes, Role] = {}
-        self.has_identity = False
 
     def read(self, body: bytes, start: int, end: int) -> None:
         for kind, at, stop in _items(body, start, end):
@@ -260,8 +264,6 @@ class _User:
                     raise BadPDU("a role selection that lies about its length")
                 uid = _uid(body, at + 2, at + 2 + length)
                 self.roles[uid] = Role(bool(body[stop - 2]), bool(body[stop - 1]))
-            elif kind == 0x58:
-                self.has_identity = True
 
 
 def _proposal(body: bytes, start: int, end: int) -> Proposal:
