@@ -1,10 +1,10 @@
-"""Which PEM files `[receive.tls]` and the destinations name, and whether they can be used."""
+"""Which PEM files `[receive.tls]`, the destinations and the audit repository name, and whether they can be used."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from node.errors import Misuse
-from node.settings import DimseDestination, ReceiveTls, Settings
+from node.settings import DimseDestination, ReceiveTls, Repository, Settings
 from node.wire import tls
 
 
@@ -20,6 +20,11 @@ def of(destination: DimseDestination) -> tls.Files | None:
     return tls.Files(destination.certificate, destination.key, destination.ca_file)
 
 
+def of_repository(repository: Repository) -> tls.Files:
+    """What the audit repository is asked for, and is shown."""
+    return tls.Files(repository.certificate, repository.key, repository.ca_file)
+
+
 def refuse_unusable(settings: Settings) -> None:
     """Are all files there, and are they what they are said to be? Raises Misuse: section, key, file, what to do."""
     if settings.receive.tls:
@@ -30,6 +35,10 @@ def refuse_unusable(settings: Settings) -> None:
         if files:
             with _named(f"destinations.{number}"):
                 tls.calling(files)
+    repository = settings.audit.repository
+    if repository and repository.transport == "tls":
+        with _named("audit.repository"):
+            tls.calling(of_repository(repository))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from model import card
 from model.errors import BadModel
-from node import log, show
+from node import anchoring, log, show
 from node.certificates import refuse_unusable
 from node.errors import BadEnvironment, HilumError
 from node.settings import (
@@ -24,6 +24,7 @@ from node.settings import (
     FolderDestination,
     Hl7Destination,
     HttpDestination,
+    Repository,
     Settings,
     WebDestination,
 )
@@ -77,6 +78,9 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield _tried("data folder", lambda: _folder(settings.node.data_dir))
     yield _tried("disk", lambda: _disk(settings))
     yield _tried("database", lambda: _database(settings))
+    yield _tried("audit anchors", lambda: _anchors(settings))
+    if repository := settings.audit.repository:
+        yield _tried("audit repository", lambda: _repository(repository))
     yield _tried("model", lambda: _model(settings))
     yield from _decoders()
     with ThreadPoolExecutor(8) as pool:
@@ -176,13 +180,52 @@ def _database(settings: Settings) -> str:
 
         refuse_lost_database(settings.node.data_dir)
         return f"{file} is made at the first start"
-    store = Store.open(settings.node.data_dir)
+    store = Store.open(settings.node.data_dir, keeps_names=settings.audit.keeps_names)
     try:
         if faults := store.database.faults():
             raise _Fails(f"{file} is damaged: {faults[0]}")
     finally:
         store.close()
     return f"{file}, sound"
+
+
+def _anchors(settings: Settings) -> str:
+    """The folder takes them, and what stands there fits the database."""
+    configured = settings.audit.anchor_folder
+    folder = anchoring.anchors_of(settings).folder
+    if configured and not configured.is_dir():
+        raise _Fails(f"[audit] anchor_folder {configured} is no folder: make it, or mount it")
+    _probe(there(folder))
+    if (settings.node.data_dir / DATABASE).exists():
+        store = Store.open(settings.node.data_dir, keeps_names=settings.audit.keeps_names)
+        try:
+            if found := anchoring.problems(store, settings):
+                raise _Fails("; ".join(found))
+        finally:
+            store.close()
+    where = "" if configured else ", in the data folder: it protects the log only where it lies elsewhere"
+    return f"{folder}{where}"
+
+
+def _repository(repository: Repository) -> str:
+    """Connected to, and nothing sent."""
+    from node.atna import syslog
+
+    where = f"{repository.host}:{repository.port}"
+    if repository.transport == "udp":
+        return f"{where} by UDP, which nobody answers: look whether records arrive there"
+    began = time.monotonic()
+    try:
+        line = syslog.connect(repository)
+        seconds = time.monotonic() - began
+        try:
+            # by TLS 1.3 a refusal of our certificate comes after our side has shaken hands
+            line.look(syslog.REFUSAL_SECONDS)
+        finally:
+            line.close()
+    except syslog.Down as e:
+        raise _Fails(str(e)) from e
+    return f"{where} took a TLS connection in {seconds * 1000:.0f} ms; nothing was sent"
 
 
 def _model(settings: Settings) -> str:

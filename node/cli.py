@@ -7,23 +7,21 @@ a second to start.
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from model.errors import BadData, BadModel, ModelError, NotFetched
-from node.app import new_app
+from node.app import Config, Json, new_app, opened
+from node.cli_audit import audit
 from node.cli_model import model
+from node.cli_retention import retention
 from node.errors import HilumError, Misuse
-from node.settings import Settings, load
+from node.settings import load
 from storage.errors import StorageError, WrongState
-
-if TYPE_CHECKING:
-    from storage.store import Store
 
 EXIT_CODES = {
     0: "done",
@@ -37,19 +35,12 @@ EXIT_CODES = {
 app = new_app("A DICOM node that reads chest X-rays: images come in by C-STORE, Structured Reports go out.")
 jobs = new_app("What waits to be read, what was read, and what is parked and why.")
 deliveries = new_app("What waits to be sent, what was delivered, and what is parked and why.")
-audit = new_app("What happened, when, by whom.")
 app.add_typer(jobs, name="jobs")
 app.add_typer(deliveries, name="deliveries")
 app.add_typer(audit, name="audit")
+app.add_typer(retention, name="retention")
 app.add_typer(model, name="model")
 
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", metavar="FILE", help="The configuration; without it config.toml in the working folder."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="As `list` shows them.")]
 AllParked = Annotated[bool, typer.Option("--all-parked", help="Every one that is parked.")]
 
@@ -79,12 +70,6 @@ class DeliveryState(StrEnum):
     COMMITTED = "committed"
     PARKED = "parked"
     DISCARDED = "discarded"
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
 
 
 def _version(wanted: bool) -> None:
@@ -252,7 +237,7 @@ def jobs_list(
     from node import operate
 
     settings = load(config)
-    with _opened(settings) as store:
+    with opened(settings) as store:
         operate.list_jobs(store, state or "", as_json=as_json, zone=settings.report.zone)
 
 
@@ -261,7 +246,7 @@ def jobs_retry(ids: Ids = None, all_parked: AllParked = False, config: Config = 
     """Queue parked jobs again."""
     from node import operate
 
-    with _opened(load(config)) as store:
+    with opened(load(config)) as store:
         held = operate.change_jobs(store, store.jobs.retry, "is queued again", ids or [], all_parked)
     return 0 if held else 1
 
@@ -271,7 +256,7 @@ def jobs_discard(ids: Ids = None, all_parked: AllParked = False, config: Config 
     """Give parked jobs up; their images are kept until they expire."""
     from node import operate
 
-    with _opened(load(config)) as store:
+    with opened(load(config)) as store:
         held = operate.change_jobs(store, store.jobs.discard, "is discarded", ids or [], all_parked)
     return 0 if held else 1
 
@@ -286,7 +271,7 @@ def deliveries_list(
     from node import operate
 
     settings = load(config)
-    with _opened(settings) as store:
+    with opened(settings) as store:
         operate.list_deliveries(store, state or "", as_json=as_json, zone=settings.report.zone)
 
 
@@ -295,7 +280,7 @@ def deliveries_retry(ids: Ids = None, all_parked: AllParked = False, config: Con
     """Send parked deliveries again, and waiting ones at once."""
     from node import operate
 
-    with _opened(load(config)) as store:
+    with opened(load(config)) as store:
         held = operate.change_deliveries(store, store.outbox.retry, "waits to be sent", ids or [], all_parked)
     return 0 if held else 1
 
@@ -305,50 +290,9 @@ def deliveries_discard(ids: Ids = None, all_parked: AllParked = False, config: C
     """Give parked or waiting deliveries up; the results are kept until they expire."""
     from node import operate
 
-    with _opened(load(config)) as store:
+    with opened(load(config)) as store:
         held = operate.change_deliveries(store, store.outbox.discard, "is discarded", ids or [], all_parked)
     return 0 if held else 1
-
-
-@audit.command("query")
-def audit_query(
-    config: Config = None,
-    since: Annotated[
-        str, typer.Option(metavar="TIME", help="From then on: 2026-01-31, 2026-01-31T14:30+01:00, or 2h ago.")
-    ] = "",
-    until: Annotated[str, typer.Option(metavar="TIME", help="Until then; a day counts whole.")] = "",
-    study: Annotated[str, typer.Option(metavar="UID", help="Of this Study Instance UID.")] = "",
-    sop: Annotated[str, typer.Option(metavar="UID", help="Of this SOP Instance UID.")] = "",
-    ae: Annotated[str, typer.Option(metavar="AE", help="By this AE title.")] = "",
-    event: Annotated[str, typer.Option(metavar="KIND", help="Of this kind, like object.received.")] = "",
-    output: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.TABLE,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-) -> None:
-    """Show the records of the audit log that fit every option, oldest first.
-
-    The query is itself recorded (audit.queried). Columns: id, time, event, actor, host, patient_id, study, sop,
-    outcome, detail.
-    """
-    from node import history
-    from node.operate import operator
-
-    settings = load(config)
-    zone = settings.report.zone
-    form: history.Format = "json" if as_json else output.value
-    asked = history.wanted(since=since, until=until, study=study, sop=sop, ae=ae, event=event, zone=zone)
-    with _opened(settings) as store:
-        history.write(history.query(store, asked, operator(), form), form, zone)
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator["Store"]:
-    from storage.store import Store
-
-    store = Store.open(settings.node.data_dir)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

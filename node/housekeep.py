@@ -1,20 +1,24 @@
 """The housekeeper: what has to be done again and again and belongs to no stage (APScheduler).
 
-Checkpoints of the database's log, expiry of images and results, removal of half-written files, a word in the log
-when the disk nears its floor.
+Seals of the audit log, checkpoints of the database's log, expiry of images, of results and of the log's months,
+removal of half-written files, a word in the log when the disk nears its floor.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from node import log
+from node.anchoring import Anchoring
 from node.child import start
+from node.retention import expire_log
 from node.settings import Settings
+from storage.audit.seal import seal_all
 from storage.errors import StorageError
 from storage.store import Store
 
+SEAL_SECONDS = 1
 CHECKPOINT_SECONDS = 5
 DISK_SECONDS = 60
 EXPIRY_SECONDS = 3600
@@ -29,6 +33,15 @@ class Housekeeper:
         self._store = store
         self._settings = settings
         self._below_floor = False
+        self._anchoring = Anchoring(store, settings)
+
+    def seal(self) -> None:
+        """Seals the records that have been committed since the last time."""
+        seal_all(self._store.database, self._store.clock)
+
+    def anchor(self) -> None:
+        """Puts the newest seal down at a second place; apart from sealing, which a folder that hangs must not stop."""
+        self._anchoring.run()
 
     def checkpoint(self) -> None:
         self._store.database.checkpoint()
@@ -58,6 +71,15 @@ class Housekeeper:
             retention.results_days, results.expirable, results.forget_file
         )
 
+    def expire_log(self) -> int:
+        """Lets go the months of the audit log whose time is over; how many."""
+        run = expire_log(self._store, self._settings)
+        for month, archived in run.months:
+            log.get().info("a month of the audit log has expired", month=month.name, archive=archived.name)
+        if run.waits:
+            log.get().warning("a month of the audit log waits to expire", reason=run.waits)
+        return len(run.months)
+
     def sweep(self) -> int:
         """Removes half-written files that a dead worker left; what is still being written is younger."""
         return self._store.spool.sweep(idle_seconds=LEFTOVER_SECONDS)
@@ -69,9 +91,10 @@ class Housekeeper:
             return 0
         before = self._store.clock.now() - timedelta(days=days)
         removed = 0
+        last = 0
         while True:
             with self._store.database.write() as tx:
-                page = expirable(tx, before)
+                page = expirable(tx, before, after=last)
                 for row_id, _ in page:
                     forget(tx, row_id)
             for _, file in page:
@@ -79,6 +102,7 @@ class Housekeeper:
             removed += len(page)
             if not page:
                 return removed
+            last = page[-1][0]
 
 
 def _careful(chore: Callable[[], object]) -> Callable[[], None]:
@@ -95,16 +119,23 @@ def _careful(chore: Callable[[], object]) -> Callable[[], None]:
 
 def main() -> None:
     child = start()
-    store = Store.open(child.settings.node.data_dir)
+    settings = child.settings
+    store = Store.open(settings.node.data_dir, keeps_names=settings.audit.keeps_names)
     keeper = Housekeeper(store, child.settings)
     scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
     for chore, seconds in (
+        (keeper.seal, SEAL_SECONDS),
+        (keeper.anchor, SEAL_SECONDS),
         (keeper.checkpoint, CHECKPOINT_SECONDS),
         (keeper.watch_disk, DISK_SECONDS),
         (keeper.expire, EXPIRY_SECONDS),
         (keeper.sweep, EXPIRY_SECONDS),
     ):
         scheduler.add_job(_careful(chore), "interval", seconds=seconds)
+    # it may take minutes; the node is ready meanwhile
+    scheduler.add_job(
+        _careful(keeper.expire_log), "interval", seconds=EXPIRY_SECONDS, next_run_time=datetime.now(UTC)
+    )
     for chore in (keeper.watch_disk, keeper.expire):
         _careful(chore)()
     scheduler.start()

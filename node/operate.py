@@ -1,11 +1,12 @@
 """What an operator does to jobs and deliveries: list them, try parked ones again, give them up."""
 
-import getpass
 import os
+import pwd
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import tzinfo
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -18,6 +19,9 @@ from storage.errors import WrongState
 from storage.jobs import Job
 from storage.outbox import Delivery
 from storage.store import Store
+
+# (uid_t)-1
+_NOBODY_LOGGED_IN = 2**32 - 1
 
 Change = Callable[[Connection, int, Actor], None]
 
@@ -35,12 +39,29 @@ class _Listing(Protocol[_R]):
 
 
 def operator() -> Actor:
-    """Whoever runs this command, for the audit log: the OS user."""
+    """Whoever runs this command, for the audit log: the OS user, as the kernel knows it.
+
+    Neither USER nor LOGNAME counts, which anybody may set. Who became somebody else (sudo, su) is named as who logged
+    in, where the system keeps that: "alice as root".
+    """
+    name, login = _user(os.getuid()), _logged_in()
+    return Actor(f"{login} as {name}" if login not in {"", name} else name, socket.gethostname())
+
+
+def _logged_in() -> str:
+    """The user who logged in; empty where the kernel was not told (audit(7), pam_loginuid)."""
     try:
-        name = getpass.getuser()
-    except (OSError, KeyError):
-        name = f"uid {os.getuid()}"
-    return Actor(name, socket.gethostname())
+        number = int(Path("/proc/self/loginuid").read_text())
+    except (OSError, ValueError):
+        return ""
+    return "" if number == _NOBODY_LOGGED_IN else _user(number)
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"uid {number}"
 
 
 def list_jobs(store: Store, state: str, *, as_json: bool, zone: tzinfo | None) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.stored_only import OWN_RESULT, stored_only
+from node.anchoring import anchors_of
 from node.errors import BadEnvironment, Refused
 from node.receive.accept import arrived
 from node.receive.part10 import walk_file
@@ -22,7 +23,8 @@ from node.receive.walk import Limits
 from node.settings import DimseDestination, Settings
 from node.wire import contexts
 from storage.audit import Actor
-from storage.errors import WrongState
+from storage.audit.anchors import newest
+from storage.errors import Unavailable, WrongState
 from storage.objects import Arrival, Verdict
 from storage.results import Made
 from storage.spool import TEMPORARY
@@ -133,13 +135,13 @@ def repair(settings: Settings, model: str, *, requeue: bool = False) -> Recovere
     """
     data_dir = settings.node.data_dir
     lost = not (data_dir / DATABASE).exists()
-    store = Store.create(data_dir)
+    store = Store.create(data_dir, keeps_names=settings.audit.keeps_names)
     try:
         renamed = _renamed_unlisted(store, settings) if lost else _renamed(store)
         found = Recovered(audit_log_lost=lost, renamed=renamed, unfinished_files=store.spool.sweep())
         if lost:
             with store.database.write() as tx:
-                detail = {"audit_log": "lost", "last_anchor": None}
+                detail = {"audit_log": "lost", "last_anchor": _last_anchor(settings)}
                 store.audit.record(tx, "node.recovered", outcome="failure", detail=detail)
         _put_back(store, settings, found)
         lost_results = _lost_results(store, found)
@@ -155,6 +157,14 @@ def repair(settings: Settings, model: str, *, requeue: bool = False) -> Recovere
         return found
     finally:
         store.close()
+
+
+def _last_anchor(settings: Settings) -> dict[str, object] | None:
+    """What is still known of a lost log: its last seal."""
+    with suppress(Unavailable):
+        if last := newest(anchors_of(settings).folder):
+            return {"block": last.block, "time": last.time, "last_id": last.last_id, "hash": last.hash}
+    return None
 
 
 def _adopt(

@@ -1,8 +1,8 @@
 """docs/reference.md, made from the code: commands and options, exit codes, events, and config.toml's comments.
 
-    python -m node.reference [CONFIG.TOML [REFERENCE.MD]]
+    python -m node.reference [CONFIG.TOML [REFERENCE.MD [AUDIT.MD]]]
 
-A test fails when the file and the code differ.
+And the catalogue of events in docs/audit.md. A test fails when a file and the code differ.
 """
 
 import re
@@ -14,10 +14,11 @@ from typing import Any
 
 import typer
 
+from model.page import put_between
 from node import history
 from node.cli import EXIT_CODES, app
 from node.status import DELIVERY_STATES, JOB_STATES
-from storage.audit import EVENTS
+from storage.audit import CATALOGUE, EVENTS
 
 ROOT = Path(__file__).parents[1]
 _HEAD = """\
@@ -54,6 +55,14 @@ def write(config: str) -> str:
         f"Events: {_code(EVENTS)}.\n",
     ]
     return "\n".join(parts)
+
+
+def catalogue() -> str:
+    """Every event of the audit log, and the keys of its detail."""
+    return _table(
+        ("event", "says", "its detail holds"),
+        [(f"`{event.name}`", event.says, _code(event.details)) for event in CATALOGUE],
+    )
 
 
 def _commands(command: Any, name: str) -> Iterator[str]:
@@ -134,6 +143,8 @@ def main() -> None:
     config = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "config.toml"
     page = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "docs" / "reference.md"
     page.write_text(write(config.read_text(encoding="utf-8")), encoding="utf-8")
+    audit = Path(sys.argv[3]) if len(sys.argv) > 3 else ROOT / "docs" / "audit.md"
+    put_between(audit, "catalogue", catalogue())
 
 
 if __name__ == "__main__":

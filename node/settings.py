@@ -315,19 +315,45 @@ class Report(_Section):
 class Retention(_Section):
     images_days: Annotated[int, Field(ge=0)] = 30
     results_days: Annotated[int, Field(ge=0)] = 90
-    # whole sealed months; 0: never
-    audit_days: Annotated[Literal[0], Field()] = 0
+    # whole sealed months whose last day is older than this; 0: never
+    audit_days: Annotated[int, Field(ge=0)] = 0
 
-    @field_validator("audit_days", mode="before")
-    @classmethod
-    def _never(cls, value: object) -> object:
-        if value != 0:
-            raise ValueError("expiry of the audit log is not built yet in this version; write 0 (never)")
-        return value
+
+class Repository(_Section):
+    """An audit record repository (IHE ATNA), which gets every record by syslog. All files are PEM."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 6514
+    # tls: RFC 5425; udp: RFC 5426, where a lost datagram is a lost copy
+    transport: Literal["tls", "udp"] = "tls"
+    # who may sign the server's certificate; None: whom the system trusts
+    ca_file: Path | None = None
+    # what we show to a server that asks for it
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _files_for_tls_alone(self) -> Self:
+        given = next((key for key in ("ca_file", "certificate", "key") if getattr(self, key)), "")
+        if given and self.transport != "tls":
+            raise ValueError(
+                f"{given} is given, but nothing is encrypted with transport = {self.transport!r}"
+            )
+        if self.key and not self.certificate:
+            raise ValueError("key belongs to a certificate: name that too")
+        return self
 
 
 class Audit(_Section):
-    identifiers: Annotated[Literal["full"], _not_yet("keyed-hash")] = "full"
+    # keyed-hash: the values behind the hashes of a patient's identifiers are not kept
+    identifiers: Literal["full", "keyed-hash"] = "full"
+    # where the newest seal is put down each time; None: `anchors` in the data folder
+    anchor_folder: Path | None = None
+    repository: Repository | None = None
+
+    @property
+    def keeps_names(self) -> bool:
+        return self.identifiers == "full"
 
 
 def _refused_until_built(value: object) -> object:
@@ -431,8 +457,18 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     analyze = settings.analyze.model_copy(update={"model": model})
     tls = settings.receive.tls and _with_files(settings.receive.tls, folder, "certificate", "key", "ca_file")
     receive = settings.receive.model_copy(update={"tls": tls})
+    repository = settings.audit.repository and _with_files(
+        settings.audit.repository, folder, "certificate", "key", "ca_file"
+    )
+    audit = _with_files(settings.audit, folder, "anchor_folder").model_copy(update={"repository": repository})
     return settings.model_copy(
-        update={"destinations": destinations, "node": node, "analyze": analyze, "receive": receive}
+        update={
+            "destinations": destinations,
+            "node": node,
+            "analyze": analyze,
+            "receive": receive,
+            "audit": audit,
+        }
     )
 
 

@@ -26,13 +26,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], out: IO[str]
     console.print(shown)
 
 
-def array(rows: Iterable[Mapping[str, Any]]) -> None:
+def array(rows: Iterable[Mapping[str, Any]], out: IO[str] | None = None) -> None:
     """Prints a JSON array, an object a line, as the rows come."""
-    before = "[\n"
+    file, before = out or sys.stdout, "[\n"
     for row in rows:
-        sys.stdout.write(before + line(row))
+        file.write(before + line(row))
         before = ",\n"
-    sys.stdout.write("\n]\n" if before == ",\n" else "[]\n")
+    file.write("\n]\n" if before == ",\n" else "[]\n")
 
 
 def line(value: Mapping[str, Any]) -> str:

@@ -5,10 +5,12 @@ Works as well while the node is stopped. Nothing here predicts, sends or changes
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from node import show
+from node.anchoring import problems as anchoring_problems
+from node.atna.condition import Forwarding
+from node.atna.condition import look as forwarding
 from node.settings import Settings
 from node.state import NodeState, there
 from storage.clock import Clock
@@ -40,12 +42,18 @@ class Status:
     # by destination: what it was delivered and has not committed to yet
     awaited: dict[str, Awaited]
     disk_free_bytes: int
+    # where [audit.repository] is set
+    repository: Forwarding | None
     problems: tuple[str, ...]
 
     @property
     def holds(self) -> bool:
-        """The node runs, and no destination is down (one that was never tried is not)."""
-        return self.node == "running" and all(d.state != "down" for d in self.destinations.values())
+        """The node runs, and neither a destination nor the audit repository is down (one that was never tried is
+        not)."""
+        reached = self.repository is None or not self.repository.down
+        return (
+            self.node == "running" and reached and all(d.state != "down" for d in self.destinations.values())
+        )
 
     def as_json(self) -> dict[str, Any]:
         destinations = {
@@ -60,7 +68,13 @@ class Status:
             for name, found in self.destinations.items()
         }
         told = {key: value for key, value in vars(self).items() if key != "awaited"}
-        return {**told, "destinations": destinations, "problems": list(self.problems)}
+        repository = self.repository and self.repository.as_json()
+        return {
+            **told,
+            "destinations": destinations,
+            "repository": repository,
+            "problems": list(self.problems),
+        }
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,8 @@ class _Counted:
     oldest: datetime | None = None
     destinations: dict[str, DestinationState] | None = None
     awaited: dict[str, Awaited] = field(default_factory=dict)
+    repository: Forwarding | None = None
+    audit_problems: tuple[str, ...] = ()
 
 
 def collect(
@@ -90,7 +106,7 @@ def collect(
     data_dir = settings.node.data_dir
     names = [d.name for d in settings.destinations]
     fresh = not (data_dir / DATABASE).exists()
-    counted = _Counted() if fresh else _count(data_dir, names)
+    counted = _Counted() if fresh else _count(settings, names)
     unknown = DestinationState("unknown", 0, None, None)
     destinations = {name: (counted.destinations or {}).get(name, unknown) for name in names}
     free = disk.free_bytes(there(data_dir))
@@ -112,6 +128,7 @@ def collect(
         destinations=destinations,
         awaited=counted.awaited,
         disk_free_bytes=free,
+        repository=counted.repository,
         problems=tuple(
             _problems(
                 settings,
@@ -124,13 +141,16 @@ def collect(
                 destinations,
                 counted.awaited,
             )
-        ),
+        )
+        + ((counted.repository.problem,) if counted.repository and counted.repository.problem else ())
+        + counted.audit_problems,
     )
 
 
-def _count(data_dir: Path, names: list[str]) -> _Counted:
-    store = Store.open(data_dir)
+def _count(settings: Settings, names: list[str]) -> _Counted:
+    store = Store.open(settings.node.data_dir, keeps_names=settings.audit.keeps_names)
     try:
+        audit_problems = tuple(anchoring_problems(store, settings))
         with store.database.read() as tx:
             return _Counted(
                 received=store.objects.count(tx),
@@ -142,6 +162,8 @@ def _count(data_dir: Path, names: list[str]) -> _Counted:
                 oldest=store.jobs.oldest_queued(tx),
                 destinations=store.outbox.destination_states(tx, names),
                 awaited=store.commitments.awaited(tx),
+                repository=forwarding(tx, settings),
+                audit_problems=audit_problems,
             )
     finally:
         store.close()
@@ -212,6 +234,8 @@ def describe(status: Status) -> None:
         print(f"commitment  {sum(a.results for a in status.awaited.values())} delivered results wait for it")
     if status.jobs["queued"]:
         print(f"oldest      queued for {status.oldest_queued_seconds:.0f} s")
+    if status.repository:
+        print(f"repository  {status.repository.waiting:,} audit records wait to be settled there")
     print(f"disk        {show.size(status.disk_free_bytes)} free")
     if status.destinations:
         show.table(

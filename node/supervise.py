@@ -1,6 +1,6 @@
 """`hilum serve`: prepares the data folder, starts the processes, restarts what dies, stops them in order.
 
-    receiver, worker-1 … worker-n, deliverer, housekeeper
+    receiver, worker-1 … worker-n, deliverer, housekeeper, forwarder (with [audit.repository])
 
 The supervisor alone creates and migrates the database, and puts right what a crash left. A process that dies is
 started again, after a pause that grows while it keeps dying. SIGTERM: receiver first, so that nothing new is
@@ -10,6 +10,7 @@ start.
 
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -17,17 +18,21 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from model import card
-from node import log, recover
+from node import anchoring, log, recover
 from node.certificates import refuse_unusable
+from node.changes import since_last_start, to_keep
 from node.child import NO_MODEL_EXIT
 from node.errors import BadEnvironment, Misuse
 from node.settings import Settings
 from node.state import NodeState, locked
+from storage.audit import erase
+from storage.audit.seal import seal_all
 from storage.errors import Elsewhere, StorageError, Unavailable
 from storage.store import Store
 
@@ -66,6 +71,8 @@ def serve(settings: Settings) -> int:
     log.configure("supervisor")
     # whatever the data folder's own mode is, what lies in it is its owner's alone
     os.umask(0o077)
+    # a process that dies must not leave its memory, with a patient in it, on the disk
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     refuse_exposure(settings)
     refuse_unusable(settings)
     data_dir = settings.node.data_dir.absolute()
@@ -73,7 +80,7 @@ def serve(settings: Settings) -> int:
     with locked(data_dir):
         recover.refuse_lost_database(data_dir)
         try:
-            store = Store.create(data_dir)
+            store = Store.create(data_dir, keeps_names=settings.audit.keeps_names)
         except (Elsewhere, Unavailable) as e:
             raise BadEnvironment(str(e)) from e
         try:
@@ -112,6 +119,8 @@ class Supervisor:
             Process(f"worker-{n}", "node.analyze.worker") for n in range(1, settings.analyze.workers + 1)
         ]
         self._others = [Process("deliverer", "node.deliver.lanes"), Process("housekeeper", "node.housekeep")]
+        if settings.audit.repository:
+            self._others.append(Process("forwarder", "node.atna.forward"))
         self._parent_read, self._parent_write = os.pipe()
         # the interpreter writes a byte into it at each signal, a child's death among them
         self._woken, self._wake = os.pipe()
@@ -147,6 +156,7 @@ class Supervisor:
         settings, receive = self._settings, self._settings.receive
         for stale in (settings.node.data_dir / "run").glob("*.sock"):
             stale.unlink(missing_ok=True)
+        anchoring.at_start(self._store, settings)
         model = card.sha256_of(settings.analyze.folder)
         found = recover.after_stop(self._store, settings, model)
         if found.anything:
@@ -156,7 +166,16 @@ class Supervisor:
             log.get().warning(
                 "receive.insecure: anybody who reaches this port may send images", host=receive.host
             )
+        with self._store.database.read() as tx:
+            kept = 0 if settings.audit.keeps_names else erase.kept(tx)
+        if kept:
+            log.get().warning(
+                'audit.identifiers = "keyed-hash": values of before stay until `hilum audit erase --all`',
+                values=kept,
+            )
         with self._store.database.write() as tx:
+            has_run = self._store.audit.count(tx, "node.started") > 0
+            changes = since_last_start(self._configuration_file, settings, is_new=not has_run)
             self._store.audit.record(
                 tx,
                 "node.started",
@@ -165,13 +184,15 @@ class Supervisor:
                     "port": receive.port,
                     "ae_title": settings.node.ae_title,
                     "model": model,
+                    "version": version("hilum"),
                     "insecure": receive.insecure,
                     "exposed": exposed,
                 },
             )
-            for key, old, new in self._configuration_changes():
-                self._store.audit.record(tx, "config.changed", detail={"key": key, "old": old, "new": new})
-        self._keep_configuration()
+            for change in changes:
+                told = {"key": change.key, "old": change.old, "new": change.new}
+                self._store.audit.record(tx, change.event, detail=told)
+        _write(self._configuration_file, to_keep(settings))
 
     def _start(self, process: Process) -> None:
         ready_read, ready_write = os.pipe()
@@ -319,6 +340,8 @@ class Supervisor:
             self._store.studies.recover(tx)
             self._store.outbox.recover(tx)
             self._store.audit.record(tx, "node.stopped", detail={"seconds": _since(began)})
+        seal_all(self._store.database, self._store.clock)
+        anchoring.at_stop(self._store, self._settings)
         self._store.database.checkpoint()
         log.get().info("stopped", seconds=_since(began))
 
@@ -333,36 +356,12 @@ class Supervisor:
                 popen.kill()
                 popen.wait()
 
-    def _configuration_changes(self) -> list[tuple[str, Any, Any]]:
-        """(key, old, new) of what differs from the configuration of the last start; none at the first."""
-        try:
-            old = _flat(json.loads(self._configuration_file.read_text()))
-        except (OSError, ValueError):
-            return []
-        new = _flat(json.loads(self._settings.model_dump_json()))
-        return [
-            (key, old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key)
-        ]
-
-    def _keep_configuration(self) -> None:
-        _write(self._configuration_file, json.loads(self._settings.model_dump_json()))
-
     @property
     def _configuration_file(self) -> Path:
         return self._settings.node.data_dir / "run" / "configuration.json"
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop = True
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """{"receive": {"port": 1}} -> {"receive.port": 1}; lists are values."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat
 
 
 def _write(path: Path, tree: dict[str, Any]) -> None:

@@ -30,3 +30,14 @@ def stamp(moment: datetime) -> str:
 def moment(text: str) -> datetime:
     """The aware datetime of a stamp."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def is_stamp(text: str) -> bool:
+    """Is it one that `moment` reads?"""
+    if len(text) != 27 or not text.isascii() or text[10] + text[19] + text[26] != "T.Z":
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from storage.audit import About, Actor, Audit
 from storage.clock import Clock, moment, stamp
+from storage.database import among
 from storage.errors import WrongState
 from storage.outbox import Delivery, Outbox
 from storage.schema import commitment_reports, commitments, deliveries, results
@@ -65,9 +66,10 @@ class Awaited:
     trouble: str = ""
 
 
-def awaiting() -> Select[Any]:
-    """The ids of deliveries whose commitment is open."""
-    return select(commitments.c.delivery_id).where(commitments.c.state.in_(("due", "asked")))
+def is_awaited(delivery_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """Is the commitment of this delivery open?"""
+    of = select(commitments.c.id).where(commitments.c.delivery_id == delivery_id)
+    return of.where(among(commitments.c.state, "due", "asked")).correlate(deliveries).exists()
 
 
 class Commitments:

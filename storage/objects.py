@@ -6,11 +6,23 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from storage.audit import About, Actor, Audit, Entry, Patient, PatientKeys
 from storage.clock import Clock, stamp
-from storage.commitments import awaiting
+from storage.commitments import is_awaited
+from storage.database import among
 from storage.prepared import Prepared, inserting
 from storage.schema import deliveries, jobs, objects, report_jobs, results, studies
 
@@ -63,6 +75,26 @@ class Known:
 
     id: int
     about: About
+
+
+@dataclass(frozen=True)
+class Over:
+    """Files whose time is over: how many, their bytes (of the data sets; 0 where not known) and the oldest's time."""
+
+    count: int
+    size: int
+    oldest: str
+
+    def with_one(self, size: int, time: str) -> "Over":
+        return Over(self.count + 1, self.size + size, min(self.oldest, time))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Files that are kept: how many, and the time of the newest (a stamp; empty where there is none)."""
+
+    count: int
+    newest: str
 
 
 _KNOWN = Prepared(
@@ -217,40 +249,35 @@ class Objects:
     def count(self, tx: Connection) -> int:
         return tx.execute(select(func.count()).select_from(objects)).scalar_one()
 
-    def expirable(self, tx: Connection, before: datetime, limit: int = 100) -> list[tuple[int, str]]:
+    def expirable(
+        self, tx: Connection, before: datetime, limit: int = 100, *, after: int = 0
+    ) -> list[tuple[int, str]]:
         """(id, file) of objects received before that moment of which nothing is to be read, reported,
-        delivered or committed to any more."""
-        unread = select(jobs.c.object_id).where(jobs.c.state.in_(("queued", "running", "parked")))
-        undelivered = (
-            select(jobs.c.object_id)
-            .join(report_jobs, report_jobs.c.job_id == jobs.c.id)
-            .join(results, results.c.report_id == report_jobs.c.report_id)
-            .join(deliveries, deliveries.c.result_id == results.c.id)
-            .where(deliveries.c.state.in_(("waiting", "sending", "parked")) | deliveries.c.id.in_(awaiting()))
-        )
-        unreported = (
-            select(studies.c.id)
-            .where(
-                studies.c.state.in_(("waiting", "running")),
-                studies.c.study == objects.c.study,
-                studies.c.patient == objects.c.patient,
-                studies.c.patient_name == objects.c.patient_name,
-            )
-            .correlate(objects)
-        )
+        delivered or committed to any more; with ids above `after`."""
         rows = tx.execute(
             select(objects.c.id, objects.c.file)
-            .where(
-                objects.c.file.is_not(None),
-                objects.c.received_at < stamp(before),
-                objects.c.id.not_in(unread),
-                objects.c.id.not_in(undelivered),
-                ~unreported.exists(),
-            )
+            .where(_kept_before(before), ~or_(*_held().values()), objects.c.id > after)
             .order_by(objects.c.id)
             .limit(limit)
         )
         return [(row.id, row.file) for row in rows]
+
+    def over(self, tx: Connection, before: datetime) -> dict[str, Over]:
+        """What is kept of the time before that moment, by why it stays; "" for what may go."""
+        why = case(*((holds, reason) for reason, holds in _held().items()), else_="")
+        found: dict[str, Over] = {}
+        # not grouped by SQLite, which would ask why twice
+        told = select(why, objects.c.size, objects.c.received_at).where(_kept_before(before))
+        for reason, size, received_at in tx.execute(told):
+            found[reason] = found.get(reason, Over(0, 0, received_at)).with_one(size, received_at)
+        return found
+
+    def stored(self, tx: Connection, patient: str, study: str) -> Stored:
+        """The files of a patient (by key), of a study, or of a patient in one study."""
+        of = of_patient(patient, study)
+        told = select(func.count(), func.max(objects.c.received_at))
+        count, newest = tx.execute(told.where(objects.c.file.is_not(None), of)).one()
+        return Stored(count, newest or "")
 
     def forget_file(self, tx: Connection, object_id: int) -> None:
         """The file has expired; the row stays. Records object.expired."""
@@ -264,6 +291,46 @@ class Objects:
             ),
             detail={"what": "image", "content_hash": row.content_hash},
         )
+
+
+def of_patient(patient: str, study: str) -> ColumnElement[bool]:
+    """The objects of a patient (by key), of a study, or of a patient in one study."""
+    wanted = [(objects.c.patient, patient), (objects.c.study, study)]
+    return and_(*(column == value for column, value in wanted if value))
+
+
+def _kept_before(before: datetime) -> ColumnElement[bool]:
+    return objects.c.file.is_not(None) & (objects.c.received_at < stamp(before))
+
+
+def _held() -> dict[str, ColumnElement[bool]]:
+    """Why an image stays though its time is over; the first that holds is told."""
+    read = select(jobs.c.id).where(jobs.c.object_id == objects.c.id)
+    sent = (
+        select(deliveries.c.id)
+        .join_from(jobs, report_jobs, report_jobs.c.job_id == jobs.c.id)
+        .join(results, results.c.report_id == report_jobs.c.report_id)
+        .join(deliveries, deliveries.c.result_id == results.c.id)
+        .where(jobs.c.object_id == objects.c.id)
+    )
+    # of a study that is reported anew all images are read again
+    reported = select(studies.c.id).where(
+        studies.c.study == objects.c.study,
+        studies.c.patient == objects.c.patient,
+        studies.c.patient_name == objects.c.patient_name,
+        studies.c.state.in_(("waiting", "running")),
+    )
+    return {
+        "parked": _any(read.where(among(jobs.c.state, "parked")))
+        | _any(sent.where(among(deliveries.c.state, "parked"))),
+        "unread": _any(read.where(among(jobs.c.state, "queued", "running"))) | _any(reported),
+        "undelivered": _any(sent.where(among(deliveries.c.state, "waiting", "sending"))),
+        "uncommitted": _any(sent.where(is_awaited(deliveries.c.id))),
+    }
+
+
+def _any(query: Select[Any]) -> ColumnElement[bool]:
+    return query.correlate(objects).exists()
 
 
 def _about(arrival: Arrival, keys: PatientKeys) -> About:

@@ -142,10 +142,12 @@ class Outbox:
         return ids
 
     def postponed(self, tx: Connection, delivery: Delivery, reason: str, seconds: float) -> None:
-        """It did not get through; again in `seconds`."""
+        """It did not get through; again in `seconds`. Records delivery.postponed."""
         again = stamp(self._clock.now() + timedelta(seconds=seconds))
         self._end(tx, delivery, "waiting", reason, next_attempt_at=again, finished_at=None)
         self._seen(tx, delivery.destination, reached=False, error=reason)
+        wait = round(seconds, 1)
+        self._tell(tx, delivery, "delivery.postponed", outcome="failure", reason=reason, seconds=wait)
 
     def parked(self, tx: Connection, delivery: Delivery, reason: str, *, reached: bool | None = True) -> None:
         """It will not get through without a person. Records delivery.parked.

@@ -1,18 +1,19 @@
 """What we made: a report at revision n, of one job or of a study's, and the result objects that it is made of."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, or_, select, update
 
 from storage.audit import About, Audit, PatientKeys
 from storage.clock import Clock, stamp
-from storage.commitments import awaiting
-from storage.database import new_id
+from storage.commitments import is_awaited
+from storage.database import among, new_id
 from storage.errors import WrongState
 from storage.jobs import Job
+from storage.objects import Over, Stored, of_patient
 from storage.outbox import Outbox
 from storage.schema import deliveries, jobs, objects, report_jobs, reports, results
 from storage.studies import subject_of
@@ -128,21 +129,43 @@ class Results:
         for destination in result.destinations:
             self._outbox.queue_parked(tx, result_id, destination, f"delivery unknown: {REBUILT}")
 
-    def expirable(self, tx: Connection, before: datetime, limit: int = 100) -> list[tuple[int, str]]:
+    def expirable(
+        self, tx: Connection, before: datetime, limit: int = 100, *, after: int = 0
+    ) -> list[tuple[int, str]]:
         """(id, file) of results made before that moment whose deliveries have all come to an end, commitment
-        included where it is asked for."""
-        pending = select(deliveries.c.result_id).where(
-            deliveries.c.state.in_(("waiting", "sending", "parked")) | deliveries.c.id.in_(awaiting())
-        )
+        included where it is asked for; with ids above `after`."""
         rows = tx.execute(
             select(results.c.id, results.c.file)
-            .where(
-                results.c.file.is_not(None), results.c.made_at < stamp(before), results.c.id.not_in(pending)
-            )
+            .where(_kept_before(before), ~or_(*_held().values()), results.c.id > after)
             .order_by(results.c.id)
             .limit(limit)
         )
         return [(row.id, row.file) for row in rows]
+
+    def over(self, tx: Connection, before: datetime, size_of: Callable[[str], int]) -> dict[str, Over]:
+        """What is kept of the time before that moment, by why it stays; "" for what may go, and its bytes by
+        `size_of` its files."""
+        why = case(*((holds, reason) for reason, holds in _held().items()), else_="")
+        found: dict[str, Over] = {}
+        for reason, file, made_at in tx.execute(
+            select(why, results.c.file, results.c.made_at).where(_kept_before(before))
+        ):
+            size = 0 if reason else size_of(file)
+            found[reason] = found.get(reason, Over(0, 0, made_at)).with_one(size, made_at)
+        return found
+
+    def stored(self, tx: Connection, patient: str, study: str) -> Stored:
+        """The files of results on the objects of a patient (by key), of a study, or of a patient in one study."""
+        reported = (
+            select(report_jobs.c.report_id)
+            .join(jobs, jobs.c.id == report_jobs.c.job_id)
+            .join(objects, objects.c.id == jobs.c.object_id)
+            .where(of_patient(patient, study))
+        )
+        told = select(func.count(), func.max(results.c.made_at))
+        kept = results.c.file.is_not(None) & results.c.report_id.in_(reported)
+        count, newest = tx.execute(told.where(kept)).one()
+        return Stored(count, newest or "")
 
     def forget_file(self, tx: Connection, result_id: int) -> None:
         """The result's file has expired; the row stays, so that it is known when it comes back. Records it."""
@@ -223,3 +246,17 @@ class Results:
             )
         )
         return new_id(row)
+
+
+def _kept_before(before: datetime) -> ColumnElement[bool]:
+    return results.c.file.is_not(None) & (results.c.made_at < stamp(before))
+
+
+def _held() -> dict[str, ColumnElement[bool]]:
+    """Why a result stays though its time is over; the first that holds is told."""
+    sent = select(deliveries.c.id).where(deliveries.c.result_id == results.c.id).correlate(results)
+    return {
+        "parked": sent.where(among(deliveries.c.state, "parked")).exists(),
+        "undelivered": sent.where(among(deliveries.c.state, "waiting", "sending")).exists(),
+        "uncommitted": sent.where(is_awaited(deliveries.c.id)).exists(),
+    }

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -241,21 +242,21 @@ audit = Table(
     "audit",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("time", TIME, nullable=False),
-    Column("event", String(32), nullable=False),
-    Column("actor", String(64), nullable=False),
-    Column("patient", String(64), nullable=False),
-    Column("study", UID, nullable=False),
-    Column("sop", UID, nullable=False),
     # canonical JSON, UTF-8; holds all of the record
     Column("payload", LargeBinary, nullable=False),
     # SHA-256 of the payload
     Column("hash", LargeBinary(32), nullable=False),
-    Index(None, "time"),
-    Index(None, "event", "id"),
-    Index(None, "study", "id"),
-    Index(None, "sop", "id"),
     sqlite_autoincrement=True,
+)
+
+# made by the sealer, a moment after the record; can be made again from the records at any time
+audit_posting = Table(
+    "audit_posting",
+    metadata,
+    # what a record is found by: see storage.audit.index
+    Column("term", Integer, primary_key=True, autoincrement=False),
+    Column("record", Integer, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
 )
 
 audit_identity = Table(
@@ -265,27 +266,48 @@ audit_identity = Table(
     Column("key", String(64), primary_key=True),
     # patient_id, patient_name, accession
     Column("kind", String(16), nullable=False),
-    # null once it has been erased
+    # null once it has been erased, and where only keyed hashes are kept
     Column("value", Text),
-    Index(None, "value"),
+    sqlite_with_rowid=False,
 )
 
 audit_seal = Table(
     "audit_seal",
     metadata,
     Column("block", Integer, primary_key=True),
+    # when it was sealed
     Column("time", TIME, nullable=False),
     Column("first_id", Integer, nullable=False),
     Column("last_id", Integer, nullable=False),
-    # SHA-256 of the previous block's hash and of the records' hashes in the order of their ids
+    # the earliest time of its records; the latest of these and of all before them
+    Column("earliest", TIME, nullable=False),
+    Column("latest", TIME, nullable=False),
+    # the clock was put back: it has records that are earlier than those of blocks before it
+    Column("stepped", Boolean, nullable=False),
+    # SHA-256 of the previous block's hash, of all the columns above and of the records' ids and hashes
     Column("hash", LargeBinary(32), nullable=False),
     UniqueConstraint("last_id"),
+    Index("ix_audit_seal_stepped", "earliest", sqlite_where=text("stepped")),
 )
 
-# nobody rewrites what happened; erasure of names touches audit_identity only
-AUDIT_TRIGGERS = tuple(
-    f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-    f"BEGIN SELECT RAISE(ABORT, 'the audit log is never changed'); END"
-    for table in ("audit", "audit_seal")
-    for verb in ("UPDATE", "DELETE")
+# what was exported, anchored, and then let go; a row per expiry, and the only way past the triggers
+audit_expiry = Table(
+    "audit_expiry",
+    metadata,
+    Column("last_id", Integer, primary_key=True, autoincrement=False),
+    # the last block that expired and its hash: what the next one continues
+    Column("block", Integer, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("time", TIME, nullable=False),
+    # the exported file's name, and the SHA-256 of its bytes
+    Column("export", Text, nullable=False),
+    Column("export_hash", HASH, nullable=False),
+)
+
+# how far each taker of the log (a syslog server) has got
+audit_forwarded = Table(
+    "audit_forwarded",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("last_id", Integer, nullable=False),
 )

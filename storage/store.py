@@ -22,13 +22,15 @@ KEY_BYTES = 32
 
 
 class Store:
-    """What survives under one data folder."""
+    """What survives under one data folder. `keeps_names`: see `storage.audit.records.Records`."""
 
-    def __init__(self, database: Database, spool: Spool, key: bytes, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, spool: Spool, key: bytes, clock: Clock, *, keeps_names: bool = True
+    ) -> None:
         self.database = database
         self.spool = spool
         self.clock = clock
-        self.audit = Audit(key, clock)
+        self.audit = Audit(key, clock, keeps_names=keeps_names)
         self.objects = Objects(self.audit, clock)
         self.jobs = Jobs(self.audit, clock)
         self.studies = Studies(self.audit, clock, self.jobs)
@@ -38,7 +40,14 @@ class Store:
         self.commitment_reports = Reports(self.audit, clock)
 
     @classmethod
-    def create(cls, data_dir: Path, *, clock: Clock | None = None, disk: Disk | None = None) -> "Store":
+    def create(
+        cls,
+        data_dir: Path,
+        *,
+        keeps_names: bool = True,
+        clock: Clock | None = None,
+        disk: Disk | None = None,
+    ) -> "Store":
         """Makes what is missing and migrates what is old. The supervisor alone, holding the data folder's lock.
 
         Raises Unavailable, Elsewhere.
@@ -47,14 +56,22 @@ class Store:
         spool = Spool(data_dir, clock, disk)
         spool.prepare()
         key = _make_key(data_dir)
-        return cls(Database.create(data_dir / DATABASE), spool, key, clock)
+        return cls(Database.create(data_dir / DATABASE), spool, key, clock, keeps_names=keeps_names)
 
     @classmethod
-    def open(cls, data_dir: Path, *, clock: Clock | None = None, disk: Disk | None = None) -> "Store":
+    def open(
+        cls,
+        data_dir: Path,
+        *,
+        keeps_names: bool = True,
+        clock: Clock | None = None,
+        disk: Disk | None = None,
+    ) -> "Store":
         """What `create` made. Raises Elsewhere where it did not, Unavailable."""
         clock = clock or Clock()
         database = Database.open(data_dir / DATABASE)
-        return cls(database, Spool(data_dir, clock, disk), _read_key(data_dir), clock)
+        spool = Spool(data_dir, clock, disk)
+        return cls(database, spool, _read_key(data_dir), clock, keeps_names=keeps_names)
 
     def close(self) -> None:
         self.database.close()

@@ -7,10 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from peers.receiver import Certificates, make_certificates
+
+from storage.audit import OF_NAME, Entry, records
+from storage.audit.events import ALWAYS
 
 # the fixtures `orthanc` and `storescp`
 pytest_plugins = ["peers.servers"]
@@ -25,6 +29,21 @@ def log_of_its_own() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def every_record_is_as_the_catalogue_says() -> Iterator[None]:
+    """Whatever a test has recorded in this process: its detail holds no key that `docs/audit.md` does not name."""
+    write = records._row
+
+    def checked(entry: Entry, time: str) -> dict[str, Any]:
+        known = {*OF_NAME[entry.event].details, *ALWAYS}
+        assert set(entry.detail) <= known, f"{entry.event}: {sorted(set(entry.detail) - known)}"
+        return write(entry, time)
+
+    records._row = checked
+    yield
+    records._row = write
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,9 @@ import pytest
 from peers.node import RunningNode, running_node, send, until
 from peers.servers import Orthanc, Storescp
 
+from storage.audit import OF_NAME
+from storage.audit.events import ALWAYS
+
 pytestmark = pytest.mark.peer
 
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -101,6 +104,20 @@ def test_each_step_stands_in_the_audit_log(sent: list[pydicom.Dataset], node: Ru
     assert story[:5] == ["object.received", "job.queued", "job.claimed", "job.analyzed", "result.made"]
     assert story.count("result.made") == 3  # an SR of each class, and the SC
     assert story.count("delivery.attempted") == story.count("delivery.delivered") == 4
+    for record in node.audit():
+        assert set(record["detail"]) <= {*OF_NAME[record["event"]].details, *ALWAYS}, record
+
+
+def test_a_trace_tells_the_story_to_its_end(sent: list[pydicom.Dataset], node: RunningNode) -> None:
+    trace = json.loads(node.hilum("audit", "trace", str(sent[0].SOPInstanceUID), "--format", "json"))
+    (study,) = trace["studies"]
+    assert study["state"].startswith("Delivered everywhere")
+    assert study["counts"]["delivered"] == {"pacs": 2, "second": 2}
+    (image,) = study["images"]
+    told = [step["text"] for step in image["steps"]]
+    assert told[0].startswith("received in ") and told[1].startswith("read by worker-1, attempt 1, in ")
+    assert sum("acknowledged it" in text for text in told) == 4
+    assert 0 < study["seconds"] < 60
 
 
 def test_status_tells_that_all_is_well(sent: list[pydicom.Dataset], node: RunningNode) -> None:

@@ -250,7 +250,9 @@ class Site:
             rows = tx.exec_driver_sql(
                 "SELECT sop_instance, file, size, content_hash, "
                 "(SELECT count(*) FROM jobs WHERE object_id = objects.id), "
-                "(SELECT group_concat(actor) FROM audit WHERE event = 'object.received' AND sop = sop_instance) "
+                "(SELECT group_concat(json_extract(payload, '$.actor')) FROM audit "
+                "WHERE json_extract(payload, '$.event') = 'object.received' "
+                "AND json_extract(payload, '$.sop') = sop_instance) "
                 "FROM objects"
             ).all()
         faults = [] if sound == "ok" else [f"database: {sound}"]

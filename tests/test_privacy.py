@@ -9,11 +9,15 @@ import base64
 import copy
 import json
 import os
+import re
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +29,7 @@ from peers.raw_sender import Sender
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit
 
+import node
 from model import phantom
 from node.report.adopt import recognize
 
@@ -150,12 +155,14 @@ class Watched:
             return status
 
     def processes(self) -> dict[str, bytes]:
-        """Command lines and environments of the supervisor and all that run under it."""
+        """Command lines, environments, names and open files of the supervisor and all that run under it."""
         assert self.node.process is not None
         pids, found = [self.node.process.pid], {}
         for pid in pids:
             folder = Path(f"/proc/{pid}")
-            found[f"process {pid}"] = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+            shown = b"".join((folder / name).read_bytes() for name in ("cmdline", "environ", "comm"))
+            links = [str(link.readlink()) for link in (folder / "fd").iterdir() if link.is_symlink()]
+            found[f"process {pid}"] = shown + "\n".join(links).encode()
             for children in folder.glob("task/*/children"):
                 pids += [int(child) for child in children.read_text().split()]
         return found
@@ -255,6 +262,8 @@ def test_nobody_is_named_in_the_log_or_in_an_answer(watched: Watched) -> None:
     [
         ["status"], ["status", "--json"], ["jobs", "list"], ["jobs", "list", "--json"], ["deliveries", "list"],
         ["deliveries", "list", "--json"], ["check"], ["check", "--json"], ["jobs", "retry", "999999"],
+        ["audit", "verify"], ["audit", "expire"], ["retention", "preview"], ["retention", "preview", "--json"],
+        ["audit", "erase", "--patient", "PX77314QZ-1"], ["audit", "erase", "--patient", "QUITTE"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -281,6 +290,13 @@ def test_nobody_is_named_in_a_command_line_an_environment_or_a_temporary_file(wa
         assert told(where, content) == []
     for path in watched.temporary.rglob("*"):
         assert told(str(path), path.name.encode() + (path.read_bytes() if path.is_file() else b"")) == []
+
+
+def test_a_process_that_dies_leaves_no_core_and_no_socket_is_named_after_anybody(watched: Watched) -> None:
+    for process in watched.processes():
+        limits = Path(f"/proc/{process.split()[1]}/limits").read_text()
+        assert re.search(r"Max core file size +0 +0 ", limits)
+    assert told("sockets", Path("/proc/net/unix").read_bytes()) == []
 
 
 def test_in_the_data_folder_only_the_spool_and_the_identities_name_anybody(watched: Watched) -> None:
@@ -393,3 +409,105 @@ def test_analyze_names_nobody_says_what_it_is_not_for_and_leaves_nothing(
     expected = [by_job[state] for _, state in images().values()][:-1] + ["analyzed"] + ["failed"] * 5
     assert outcomes == expected
     assert list(temporary.iterdir()) == []
+
+
+# identifiers = "keyed-hash"
+
+
+@dataclass
+class Nameless:
+    """A node that keeps no name in its log, what it sent to the audit repository, and its data folder's files."""
+
+    node: RunningNode
+    messages: bytes
+
+    def files(self) -> dict[str, bytes]:
+        data = self.node.data
+        spool = (data / "objects", data / "results")
+        return {
+            str(path.relative_to(data)): path.read_bytes()
+            for path in data.rglob("*")
+            if path.is_file() and not any(path.is_relative_to(folder) for folder in spool)
+        }
+
+
+@pytest.fixture(scope="module")
+def nameless(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Nameless]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as repository:
+        repository.bind(("127.0.0.1", 0))
+        repository.setblocking(False)
+        config = f"""
+        min_free_bytes = 0
+        [audit]
+        identifiers = "keyed-hash"
+        [audit.repository]
+        host = "127.0.0.1"
+        port = {repository.getsockname()[1]}
+        transport = "udp"
+        [[destinations]]
+        name = "folder"
+        kind = "folder"
+        path = "delivered"
+        [[destinations]]
+        name = "down"
+        ae_title = "DOWN"
+        host = "127.0.0.1"
+        port = {free_port()}
+        """
+        with running_node(tmp_path_factory.mktemp("nameless"), config, free_port()) as node:
+            watched = Watched(node, node.folder)
+            names = ("good", "lateral", "an undecodable image", "a number that can't be copied")
+            for name in names:
+                dataset, _ = images()[name]
+                syntax = str(dataset.file_meta.TransferSyntaxUID)
+                assert watched.send(encoded(dataset), str(dataset.SOPInstanceUID), syntax) == 0
+            _send_what_is_refused(watched)
+            states = [images()[name][1] for name in names]
+            until(lambda: sum(node.status()["jobs"][state] for state in {*states}) == len(states), 120)
+            until(lambda: node.status()["destinations"]["down"]["state"] == "down", 30)
+            heard: list[bytes] = []
+
+            def hear() -> int:
+                with suppress(BlockingIOError):
+                    while True:
+                        heard.append(repository.recv(65_536))
+                return len(heard)
+
+            until(lambda: hear() >= 40, 30)
+            yield Nameless(node, b"\n".join(heard))
+
+
+def test_with_keyed_hashes_nobody_is_named_but_in_the_spool(nameless: Nameless) -> None:
+    files = nameless.files()
+    assert {"hilum.db", "hilum.db-wal"} <= files.keys() and any(name.startswith("anchors") for name in files)
+    for name, content in files.items():
+        assert told(name, content) == []
+    assert len(nameless.messages) > 1000
+    assert told("messages to the repository", nameless.messages) == []
+    assert told("log", nameless.node.log.read_bytes()) == []
+
+
+def test_with_keyed_hashes_an_answer_of_the_log_names_nobody(nameless: Nameless) -> None:
+    study = str(images()["good"][0].StudyInstanceUID)
+    for command in (
+        ["audit", "query"], ["audit", "query", "--format", "json"], ["audit", "query", "--format", "dicom"],
+        ["audit", "trace", study], ["audit", "erase", "--patient", "PX77314QZ-1"],
+    ):  # fmt: skip
+        said = nameless.node.hilum(*command)
+        assert said and told(" ".join(command), said.encode()) == []
+    found = json.loads(nameless.node.hilum("audit", "query", "--patient", "PX77314QZ-1", "--format", "json"))
+    assert {"object.received", "job.analyzed"} <= {record["event"] for record in found}
+    (patient,) = {record["patient_id"] for record in found}
+    assert re.fullmatch("#[0-9a-f]{12}", patient)
+
+
+def test_whoever_opens_the_store_says_whether_names_are_kept() -> None:
+    calls = [
+        (path.name, call)
+        for path in Path(node.__file__).parent.rglob("*.py")
+        for call in re.findall(r"Store\.(?:open|create)\(.*", path.read_text())
+        # the demo's node is asked, not written to
+        if path.name != "demo.py"
+    ]
+    assert len(calls) >= 8
+    assert [call for call in calls if "keeps_names=" not in call[1]] == []

@@ -206,7 +206,14 @@ class Worker:
     def _model_detail(self, outcome: Outcome) -> dict[str, object]:
         card = self._pipeline.card
         present = [finding.label for finding in outcome.findings if finding.present]
-        return {"model": card.name, "version": card.version, "sha256": card.sha256, "over_threshold": present}
+        scores = {each.label: [round(each.score, 4), each.threshold] for each in outcome.findings}
+        return {
+            "model": card.name,
+            "version": card.version,
+            "sha256": card.sha256,
+            "over_threshold": present,
+            "scores": scores,
+        }
 
 
 def main() -> None:
@@ -225,7 +232,7 @@ def main() -> None:
 def run(child: Child, pipeline: Pipeline) -> None:
     """Reads the queue until asked to stop; a database or disk in trouble is waited for."""
     data_dir = child.settings.node.data_dir
-    store = Store.open(data_dir)
+    store = Store.open(data_dir, keeps_names=child.settings.audit.keeps_names)
     worker = Worker(store, pipeline, child.settings, child.owner)
     wakeup = Wakeup(data_dir, "worker")
     child.ready()

@@ -286,7 +286,7 @@ def sender(destination: Destination, ae_title: str) -> Sender:
 def main() -> None:
     me = child.start()
     settings = me.settings
-    store = Store.open(settings.node.data_dir)
+    store = Store.open(settings.node.data_dir, keeps_names=settings.audit.keeps_names)
     wakeup = Wakeup(settings.node.data_dir, "deliverer")
     ae_title = settings.node.ae_title
     lanes: list[Lane | Committing | Reporting] = [

@@ -160,7 +160,7 @@ class _Acse(ACSE):
         assoc = cast(_Association, self.assoc)
         request = self.requestor.primitive
         called, calling = str(request.called_ae_title), str(request.calling_ae_title)
-        assoc.actor = Actor(calling.strip(), assoc.requestor.address_info.address)
+        assoc.actor = Actor(calling.strip(), assoc.requestor.address_info.address, assoc.subject)
         is_dicom = str(request.application_context_name).encode() == pdu.APPLICATION_CONTEXT
         rejection = assoc.engine.admit(assoc, called, calling) if is_dicom else NO_SUCH_APPLICATION
         if rejection is None:
@@ -186,8 +186,8 @@ class _Association(Association):
         self.busy = threading.Event()
         self._leaving = False
         self._sender: Sender | None = None
-        # what the audit log is told of its certificate
-        self._shown: dict[str, str] = {}
+        # of the certificate that it showed, for the audit log
+        self.subject = ""
 
     def secure(self, secured: tls.Secured) -> bool:
         """The TLS handshake; whether it came off. To be done before `start`."""
@@ -204,8 +204,7 @@ class _Association(Association):
             return False
         # a peer that stalls inside a PDU must not hold its thread for ever
         secured.set_timeouts(NETWORK_SECONDS, NETWORK_SECONDS)
-        if subject := secured.subject:
-            self._shown = {"certificate": subject}
+        self.subject = secured.subject
         return True
 
     def accepted(self, called: str) -> None:
@@ -213,7 +212,6 @@ class _Association(Association):
             "called": called.strip(),
             "contexts": len(self._accepted_cx),
             "refused_contexts": len(self._rejected_cx),
-            **self._shown,
         }
         self._sender = Sender(self.engine.receiver, self.actor, opening)
 
@@ -222,7 +220,6 @@ class _Association(Association):
             "reason": rejection.why,
             "called": called.strip(),
             "rejection": [rejection.result, rejection.source, rejection.reason],
-            **self._shown,
         }
         Sender(self.engine.receiver, self.actor).end("association.refused", detail)
 

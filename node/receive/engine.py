@@ -51,8 +51,8 @@ class Association:
         self._engine = engine
         self._socket = connection
         self._host = host
-        # what the audit log is told of its certificate
-        self._shown: dict[str, str] = {}
+        # of the certificate that it showed, for the audit log
+        self._subject = ""
         self._stream = Stream(self)
         self._messages: Messages | None = None
         self._sender: Sender | None = None
@@ -142,8 +142,7 @@ class Association:
                 secured.drain(CLOSING_SECONDS)
             raise Violation(f"no TLS: {e}", pdu.NO_REASON, silent=True) from e
         secured.set_timeouts(QUIET_SECONDS, NETWORK_SECONDS)
-        if subject := secured.subject:
-            self._shown = {"certificate": subject}
+        self._subject = secured.subject
 
     def _wait(self) -> bool:
         """Waits, without a buffer, until something comes; False at the peer's or our own end. Raises Violation."""
@@ -218,7 +217,7 @@ class Association:
         called, calling = (
             title.decode("ascii", "replace").strip(" \0") for title in (request.called, request.calling)
         )
-        actor = Actor(calling, self._host)
+        actor = Actor(calling, self._host, self._subject)
         table = self._engine.table
         rejection = table.rejection(request) or self._engine.admit(self, called, actor)
         if rejection is not None:
@@ -226,14 +225,13 @@ class Association:
                 "reason": rejection.why,
                 "called": called,
                 "rejection": [rejection.result, rejection.source, rejection.reason],
-                **self._shown,
             }
             Sender(self._engine.receiver, actor).end("association.refused", detail)
             self._send(pdu.reject(rejection.result, rejection.source, rejection.reason))
             self._over = True
             return
         accepted, refused, answer = table.answer(request)
-        opening = {"called": called, "contexts": len(accepted), "refused_contexts": refused, **self._shown}
+        opening = {"called": called, "contexts": len(accepted), "refused_contexts": refused}
         self._sender = Sender(self._engine.receiver, actor, opening)
         self._messages = Messages(
             self._engine.receiver, self._sender, accepted, request.max_length, self._send

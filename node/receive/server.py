@@ -36,7 +36,7 @@ def run(child: Child) -> None:
     """Receives until the child is asked to stop. Raises BadEnvironment, StorageError."""
     settings = child.settings
     data_dir = settings.node.data_dir
-    store = Store.open(data_dir)
+    store = Store.open(data_dir, keeps_names=settings.audit.keeps_names)
     # empty where the card can't be used: the node goes on receiving, and the worker says what is wrong
     model = card.sha256_of(settings.analyze.folder)
     receiver = Receiver(

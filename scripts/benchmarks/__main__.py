@@ -1,11 +1,11 @@
-"""`scripts/bench receive|associations|deliver|end-to-end|soak [options]`."""
+"""`scripts/bench receive|associations|deliver|end-to-end|soak|audit [options]`."""
 
 import argparse
 import sys
 import tempfile
 from pathlib import Path
 
-from scripts.benchmarks import associations, deliver, end_to_end, receive, soak
+from scripts.benchmarks import associations, audit, deliver, end_to_end, receive, soak
 from scripts.benchmarks.report import Report
 from scripts.benchmarks.senders import Failed
 
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "deliver": deliver,
     "end-to-end": end_to_end,
     "soak": soak,
+    "audit": audit,
 }
 
 

@@ -50,7 +50,7 @@ def one_image(asked: argparse.Namespace, root: Path, report: Report) -> None:
     """An association an image, 128 contexts proposed: what many modalities do."""
     count = _count(asked, 200, 24)
     load = Load(10**3, count, 4, 128, per_association=1, max_seconds=options.seconds(asked))
-    kinds = _kinds(asked, "storescp-fork", "orthanc", "pynetdicom-app", "hilum")
+    kinds = _kinds(asked, root, "floor", "storescp-fork", "orthanc", "pynetdicom-app", "hilum")
     found = _interleave(asked, {kind.name: partial(node_row, kind, load) for kind in kinds}, root)
     report.heading(f"associations: one image of 1 KB each, 128 contexts, 4 senders, {count} images")
     _ratios(report, found, {"storescp-fork": 3.0, "orthanc": 6.0, "pynetdicom-app": 30.0})
@@ -66,7 +66,7 @@ def idle(asked: argparse.Namespace, root: Path, report: Report) -> None:
     seconds = QUICK_IDLE_SECONDS if asked.quick else IDLE_SECONDS
     rows = {
         f"{kind.name}{beside}": partial(_busy, kind, load, many if beside else 0, seconds)
-        for kind in _kinds(asked, "storescp-fork", "hilum")
+        for kind in _kinds(asked, root, "storescp-fork", "hilum")
         for beside in (" + idle", "")
     }
     found = _interleave(asked, rows, root)
@@ -89,7 +89,7 @@ def together(asked: argparse.Namespace, root: Path, report: Report) -> None:
     """Many associations, all of which store at the same moment."""
     many = _count(asked, 200, 50)
     size = 10**6
-    kinds = _kinds(asked, "storescp-fork", "hilum")
+    kinds = _kinds(asked, root, "storescp-fork", "hilum")
     found = _interleave(asked, {kind.name: partial(_at_once, kind, many, size) for kind in kinds}, root)
     report.heading(f"associations: {many} at once, each stores one image of 1 MB")
     _ratios(report, found, {})
@@ -100,7 +100,7 @@ def together(asked: argparse.Namespace, root: Path, report: Report) -> None:
 def unpatched(asked: argparse.Namespace, root: Path, report: Report) -> None:
     """DCMTK's storescu as Debian ships it, TCP_NODELAY unset: Nagle's algorithm on its side."""
     count = _count(asked, 300, 60)
-    kinds = _kinds(asked, "storescp-fork", "orthanc", "hilum")
+    kinds = _kinds(asked, root, "storescp-fork", "orthanc", "hilum")
     found = _interleave(asked, {kind.name: partial(_storescu, kind, count) for kind in kinds}, root)
     report.heading(f"associations: an unpatched storescu, {count} images of 1 KB in one association")
     _ratios(report, found, {})
@@ -118,7 +118,7 @@ def slow(asked: argparse.Namespace, root: Path, report: Report) -> None:
     seconds = QUICK_SLOW_SECONDS if asked.quick else SLOW_SECONDS
     rows = {
         f"{kind.name}{beside}": partial(_beside_slow, kind, load, seconds if beside else 0)
-        for kind in _kinds(asked, "storescp-fork", "hilum")
+        for kind in _kinds(asked, root, "storescp-fork", "hilum")
         for beside in (" + slow", "")
     }
     found = _interleave(asked, rows, root)
@@ -275,8 +275,8 @@ def _send_to(node: Running, load: Load) -> tuple[Figures, Sent]:
     return figures, sent
 
 
-def _kinds(asked: argparse.Namespace, *names: str) -> list[Kind]:
-    return chosen(asked.nodes or names, asked.engine)
+def _kinds(asked: argparse.Namespace, root: Path, *names: str) -> list[Kind]:
+    return chosen(asked.nodes or names, asked.engine, root)
 
 
 def _count(asked: argparse.Namespace, usual: int, quick: int) -> int:
@@ -291,6 +291,8 @@ def _ratios(report: Report, found: Rounds, goals: Mapping[str, float]) -> None:
     for name in found:
         if name.startswith("hilum"):
             report.ratios(name, found, goals)
+    if "floor" in found:
+        report.ratios("floor", found, {})
 
 
 def _associate(figures: Sequence[Figures]) -> str:

@@ -140,9 +140,10 @@ def _outbox(folder: Path) -> tuple[int, float]:
         count, last = database.execute(
             "SELECT count(*), max(finished_at) FROM deliveries WHERE state = 'delivered'"
         ).fetchone()
-        first = database.execute("SELECT min(time) FROM audit WHERE event = 'delivery.attempted'").fetchone()[
-            0
-        ]
+        first = database.execute(
+            "SELECT min(json_extract(payload, '$.time')) FROM audit "
+            "WHERE json_extract(payload, '$.event') = 'delivery.attempted'"
+        ).fetchone()[0]
     if not last or not first:
         return count, 0.0
     return count, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()

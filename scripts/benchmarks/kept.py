@@ -15,6 +15,8 @@ def check(node: Running, sent: Sent) -> None:
     """After the node has ended. Raises Failed where something acknowledged is missing or differs."""
     if node.kind.is_hilum:
         _hilum(node.folder / "data", sent)
+    elif node.kind.name == "floor":
+        _floor(node.folder / node.kind.files, sent)
     elif node.kind.name != "discard":
         _peer(node.folder / node.kind.files, sent)
 
@@ -23,7 +25,9 @@ def _hilum(data_dir: Path, sent: Sent) -> None:
     """Every row, its file's bytes against what was sent, its hash, and the audit record."""
     with closing(sqlite3.connect(f"file:{data_dir}/hilum.db?mode=ro", uri=True)) as database:
         rows = database.execute("SELECT sop_instance, file, size, content_hash FROM objects").fetchall()
-        audited = database.execute("SELECT count(*) FROM audit WHERE event = 'object.received'").fetchone()[0]
+        audited = database.execute(
+            "SELECT count(*) FROM audit WHERE json_extract(payload, '$.event') = 'object.received'"
+        ).fetchone()[0]
     kept = {instance: rest for instance, *rest in rows}
     wanted = {uids(sent.run, *one)[0].decode(): one for one in sent.acknowledged}
     if missing := wanted.keys() - kept.keys():
@@ -47,6 +51,19 @@ def _peer(folder: Path, sent: Sent) -> None:
         raise Failed(f"{len(sent.acknowledged)} images acknowledged, {whole} stored")
 
 
+def _floor(folder: Path, sent: Sent) -> None:
+    """Every file's bytes: the data set alone, whose own identifier says which image it is to be."""
+    original = _Original(sent)
+    missing = {uids(sent.run, *one)[0]: one for one in sent.acknowledged}
+    for path in folder.glob("*.dcm"):
+        data = memoryview(path.read_bytes())
+        one = missing.pop(original.instance(data), None)
+        if one is not None and not original.equals(data, one):
+            raise Failed(f"a stored file of {len(data)} bytes is not what was sent")
+    if missing:
+        raise Failed(f"{len(missing)} acknowledged images are not stored")
+
+
 class _Original:
     """What was sent: the pixels are the same for all images of a run."""
 
@@ -56,6 +73,11 @@ class _Original:
         whole = data_set(sent.load.size, sent.run, self._first)
         pixels_at = whole.index(struct.pack("<HH2s", 0x7FE0, 0x0010, b"OW")) + 12
         self._head, self.pixels = whole[:pixels_at], memoryview(whole)[pixels_at:]
+
+    def instance(self, data: memoryview) -> bytes:
+        """The SOP instance of a data set that was sent: it lies at the same place in each."""
+        at = self._head.index(self._first[0])
+        return bytes(data[at : at + len(self._first[0])])
 
     def equals(self, data: memoryview, one: tuple[int, int]) -> bool:
         head = self._head

@@ -104,6 +104,24 @@ def orthanc(name: str, threads: int, more: Mapping[str, object]) -> Kind:
     return Kind(name, "file, not index", command, threads)
 
 
+def floor(folder: Path) -> Kind | None:
+    """floor.c, compiled into the folder; None where there is no compiler. Raises Failed where it does not compile."""
+    compiler, compiled = shutil.which("cc"), folder / "floor"
+    if compiler is None:
+        return None
+    source = Path(__file__).with_name("floor.c")
+    done = subprocess.run(
+        [compiler, "-O2", "-pthread", "-o", str(compiled), str(source)], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise Failed(f"floor.c does not compile: {done.stderr[:1000]}")
+
+    def command(folder: Path, port: int) -> Sequence[str]:
+        return [str(compiled), str(port), str(folder / "received")]
+
+    return Kind("floor", "file alone", command)
+
+
 def _python(name: str, durable: str, *words: str, at_once: int = 1000) -> Kind:
     def command(folder: Path, port: int) -> Sequence[str]:
         filled = {"PORT": str(port), "FOLDER": str(folder / "received")}
@@ -128,16 +146,24 @@ PEERS = {
 }  # fmt: skip
 
 
-def chosen(names: Sequence[str], engines: Sequence[str]) -> list[Kind]:
-    """`hilum` stands for one node an engine. Raises Failed for a name that is none."""
+def chosen(names: Sequence[str], engines: Sequence[str], root: Path) -> list[Kind]:
+    """`hilum` stands for one node an engine; `floor` is compiled into `root`, the run's folder.
+
+    Raises Failed for a name that is none.
+    """
     kinds: list[Kind] = []
     for name in names:
         if name == "hilum":
             kinds += [hilum(engine) for engine in engines]
+        elif name == "floor":
+            if (kind := floor(root)) is None:
+                print("bench: no floor row: there is no C compiler (cc)", file=sys.stderr)
+            else:
+                kinds.append(kind)
         elif name in PEERS:
             kinds.append(PEERS[name])
         else:
-            raise Failed(f"there is no node {name!r}; there are hilum, disk, {', '.join(PEERS)}")
+            raise Failed(f"there is no node {name!r}; there are hilum, disk, floor, {', '.join(PEERS)}")
     return kinds
 
 

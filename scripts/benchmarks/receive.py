@@ -11,8 +11,8 @@ from scripts.benchmarks.report import Report, milliseconds, rates, sha256_second
 from scripts.benchmarks.rounds import Figures, Rounds, fresh_folder, interleave
 from scripts.benchmarks.senders import Load, send
 
-NODES = ["disk", "discard", "storescp", "storescp-bit", "storescp-fork", "orthanc", "orthanc-tuned", "pynetdicom-app",
-         "pynetdicom-fsync", "hilum"]  # fmt: skip
+NODES = ["disk", "floor", "discard", "storescp", "storescp-bit", "storescp-fork", "orthanc", "orthanc-tuned",
+         "pynetdicom-app", "pynetdicom-fsync", "hilum"]  # fmt: skip
 # a quantile of fewer images is noise: an fsync's p99 is 3 to 20 times its median
 COUNTS = {10**3: 600, 10**6: 300, 10**7: 60, 2 * 10**8: 3}
 QUICK_COUNTS = {10**3: 100, 10**6: 60, 10**7: 12, 2 * 10**8: 1}
@@ -74,7 +74,7 @@ def _load(asked: argparse.Namespace, size: int, senders: int) -> Load:
 
 def _measure(asked: argparse.Namespace, load: Load, root: Path, report: Report) -> None:
     rounds = options.rounds(asked)
-    kinds = chosen([name for name in asked.nodes if name != "disk"], asked.engine)
+    kinds = chosen([name for name in asked.nodes if name != "disk"], asked.engine, root)
     rows: dict[str, Callable[[Path], Figures]] = {kind.name: partial(node_row, kind, load) for kind in kinds}
     if "disk" in asked.nodes:
         rows = {"disk": partial(disk_row, load), **rows}
@@ -116,6 +116,8 @@ def _print(report: Report, load: Load, found: Rounds, durable: dict[str, str], h
     )
     for name in hilums:
         report.ratios(name, found, goals(load.size, load.senders))
+    if "floor" in found:
+        report.ratios("floor", found, {})
     report.table(found, rates(durable, hash_seconds))
     report.line(f"\nSHA-256 here: {milliseconds(sha256_seconds(10**6))} ms of CPU a MB")
     for name in hilums:
@@ -145,7 +147,7 @@ def _word(reached: bool) -> str:
 def _count_calls(asked: argparse.Namespace, load: Load, root: Path, report: Report) -> None:
     """Under strace, which makes everything slow: counts only, no times."""
     names = asked.nodes if asked.nodes is not NODES else ["hilum"]
-    for kind in chosen([name for name in names if name != "disk"], asked.engine):
+    for kind in chosen([name for name in names if name != "disk"], asked.engine, root):
         with fresh_folder(root) as folder, running(kind, folder) as node:
             with system_calls.counted(node.receiver) as calls:
                 sent = send(node.port, "PEER", load, late=load.senders > kind.at_once)

@@ -46,7 +46,12 @@ Rounds = dict[str, list[Figures]]
 
 
 def interleave(rows: Mapping[str, Callable[[Path], Figures]], rounds: int, root: Path) -> Rounds:
-    """Each row once a round, each time in a fresh folder under `root`, with nothing left to be written."""
+    """Each row once a round, each time in a fresh folder under `root`, with nothing left to be written.
+
+    Raises Failed, as the rows do.
+    """
+    if not rows:
+        raise Failed("no row is left that could be measured")
     found: Rounds = {name: [] for name in rows}
     for number in range(rounds):
         for name in list(rows)[:: 1 if number % 2 == 0 else -1]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from node import cli, status
+from node import cli, operate, status
 from node.cli import main
 from node.codecs import faults
 from node.errors import Misuse
@@ -131,7 +131,7 @@ def test_an_empty_list_is_json_too(station: Any) -> None:
 def test_a_parked_job_is_tried_again_and_the_audit_log_names_who_asked(
     station: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LOGNAME", "rosa")
+    monkeypatch.setattr(operate, "_user", lambda _: "rosa")
     job_id = station.park(1)
     code, out, _ = station.run("jobs", "retry", str(job_id))
     assert (code, out) == (0, f"job {job_id} is queued again\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from node import reference
-from node.settings import DESTINATIONS, ReceiveTls, Settings, load
+from node.settings import DESTINATIONS, ReceiveTls, Repository, Settings, load
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config.toml"
@@ -24,8 +24,9 @@ def test_every_key_stands_in_the_commented_configuration_and_no_other() -> None:
         annotation = described.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             expected |= {(section, name) for name in annotation.model_fields}
-    expected -= {("scope", "words"), ("receive", "tls")}
+    expected -= {("scope", "words"), ("receive", "tls"), ("audit", "repository")}
     expected |= {("receive.tls", name) for name in ReceiveTls.model_fields}
+    expected |= {("audit.repository", name) for name in Repository.model_fields}
     expected |= {("scope.words", "body_part"), ("scope.words", "view")}
     assert written == expected
 

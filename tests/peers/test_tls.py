@@ -64,7 +64,7 @@ def test_storescu_sends_over_tls_and_its_certificate_is_audited(
     (file,) = node.files()
     assert data_set(file) == data_set(image)
     (record,) = node.audit("association.accepted")
-    assert record.detail["certificate"] == "CN=server"
+    assert record.certificate == "CN=server"
 
 
 @pytest.mark.peer
@@ -117,7 +117,7 @@ def test_pynetdicom_sends_over_tls(receiving: Callable[..., Any], site: Certific
     association.release()
     assert (status, len(node.files())) == (0, 1)
     (record,) = node.audit("association.accepted")
-    assert (record.actor, record.detail["certificate"]) == ("MODALITY", "CN=server")
+    assert (record.actor, record.certificate) == ("MODALITY", "CN=server")
 
 
 def test_who_speaks_no_tls_at_a_port_that_does_is_refused_and_audited(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from clocks import Time
-from sqlalchemy import text
 
 from storage.audit import Actor, Filter, Patient, Record
 from storage.commitments import MOST_REFUSALS, Awaited, Question
@@ -259,24 +258,6 @@ def test_what_is_no_longer_asked_of_a_destination_stays_delivered(store: Store) 
         assert store.commitments.withdraw(tx, {"pacs"}) == 0
         assert store.commitments.withdraw(tx, {"another"}) == 1
     assert states(store) == [("delivered", "")] and awaited(store) == {}
-
-
-def test_a_database_of_the_version_before_is_taken_up_and_nothing_old_is_asked_for(tmp_path: Path) -> None:
-    store = Store.create(tmp_path)
-    make(store, 1)
-    with store.database.write() as tx:
-        delivery = store.outbox.claim(tx, "pacs", "d", 60)
-        assert delivery is not None
-        store.outbox.delivered(tx, delivery, {})
-        for table in ("commitments", "commitment_reports"):
-            tx.execute(text(f"DROP TABLE {table}"))
-        tx.execute(text("UPDATE alembic_version SET version_num = '0002'"))
-    store.close()
-    store = Store.create(tmp_path)
-    with store.database.read() as tx:
-        assert not store.commitments.is_due(tx, "pacs")
-        assert store.outbox.counts(tx) == {"delivered": 1}
-    store.close()
 
 
 def test_a_report_is_owed_until_the_peer_has_it(store: Store, time: Time) -> None:

@@ -3,8 +3,6 @@
 import sqlalchemy as sa
 from alembic import op
 
-from storage.schema import AUDIT_TRIGGERS
-
 revision = "0001"
 down_revision = None
 
@@ -176,5 +174,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "label", name=op.f("pk_scores")),
     )
 
-    for trigger in AUDIT_TRIGGERS:
-        op.execute(trigger)
+    for table in ("audit", "audit_seal"):
+        for verb in ("UPDATE", "DELETE"):
+            op.execute(
+                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+                "BEGIN SELECT RAISE(ABORT, 'the audit log is never changed'); END"
+            )

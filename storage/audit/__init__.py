@@ -1,0 +1,15 @@
+"""The audit log: a record for each thing that happens, in the transaction of the thing itself; sealed, never rewritten.
+
+records   what is written, what is read          events   the catalogue of what can happen
+index     how records are found                   seal     blocks, chained
+"""
+
+from storage.audit.events import CATALOGUE, EVENTS, OF_NAME, Event
+from storage.audit.index import PAGE, Filter, pages
+from storage.audit.log import Audit
+from storage.audit.records import About, Actor, Entry, Patient, PatientKeys, Record, shown, values_of
+
+__all__ = [
+    "CATALOGUE", "EVENTS", "OF_NAME", "PAGE", "About", "Actor", "Audit", "Entry", "Event", "Filter", "Patient",
+    "PatientKeys", "Record", "pages", "shown", "values_of",
+]  # fmt: skip
