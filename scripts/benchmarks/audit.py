@@ -34,7 +34,8 @@ QUICK_RECORDS = 50_000
 PAGE_GOAL = 0.2
 TRACE_GOAL = 0.05
 VERIFY_GOAL = 200_000
-SEAL_GOAL = 20_000
+# what a node writes at most: 1,000 small images a second, three records each
+SEAL_GOAL = 3_000
 PAGES = (100, 1000)
 REPEATS = 3
 TRACES = 40
