@@ -1,7 +1,9 @@
 """The audit log: a record for each thing that happens, in the transaction of the thing itself; sealed, never rewritten.
 
-records   what is written, what is read          events   the catalogue of what can happen
-index     how records are found                   seal     blocks, chained
+- written and read: `records`, by the catalogue in `events`; found by `index`; `log` is what the stages see
+- nobody rewrites it: `seal`, `anchors`; `verify`, `agreement`, `reindex` find whoever did
+- nothing stays for ever: `erase`, `archive`, `expire`
+- others take it: `forwarded`
 """
 
 from storage.audit.events import CATALOGUE, EVENTS, OF_NAME, Event
