@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,6 +157,8 @@ class Supervisor:
         settings, receive = self._settings, self._settings.receive
         for stale in (settings.node.data_dir / "run").glob("*.sock"):
             stale.unlink(missing_ok=True)
+        for stale in (settings.node.data_dir / "run").glob("reindex-*"):
+            shutil.rmtree(stale, ignore_errors=True)
         anchoring.at_start(self._store, settings)
         model = card.sha256_of(settings.analyze.folder)
         found = recover.after_stop(self._store, settings, model)
