@@ -104,7 +104,8 @@ def test_what_went_wrong_has_its_reason_and_what_a_person_did_her_name(life: Lif
         "! 10:22:31.000 refused from CT1 at 10.0.0.7 (TLS certificate CN=ct1.example), status A700: sync or commit"
         " failed: no space left on device",
         "looked at by worker-1, attempt 1, in 30 ms, and not read: no frontal view: ViewPosition is LL",
-        "Structured Report sent to pacs, attempts 1 to 11 in 5 min 03 s: none of them got through",
+        "Structured Report sent to pacs, attempts 1 to 11 in 5 min 03 s: none of them got through; in the"
+        " end: no connection to the destination",
         "Structured Report sent to pacs, attempt 12: the destination answered 0124 (not authorized). Parked: a person"
         " must decide",
         "\N{BULLET} 11:33:37.054 +50 min 00 s anna on ws-3 had the Structured Report sent to pacs again",
@@ -125,6 +126,9 @@ def test_what_waits_or_is_parked_says_what_a_person_must_do(life: Life, run: Run
     life.postponed(life.attempt()[0])
     told = plain(run("1.2.840.1")[1])
     assert "State now: 2 results wait for pacs (last try: no connection to the destination)." in told
+    assert "attempt 1: did not get through: no connection to the destination" in told
+    (postponed,) = life.records("delivery.postponed")
+    assert postponed.outcome == "failure" and postponed.detail["reason"] == "no connection to the destination"
     life.parked(life.attempt()[0], "it answered C000")
     told = plain(run("1.2.840.1")[1])
     assert "Structured Report for pacs is parked: it answered C000." in told
