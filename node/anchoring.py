@@ -19,6 +19,7 @@ from storage.audit import Actor, Filter
 from storage.audit.agreement import Standing, head_block, standing
 from storage.audit.anchors import Anchor, Anchors, Key, newest
 from storage.audit.seal import head
+from storage.database import driver
 from storage.errors import StorageError, Unavailable
 from storage.schema import audit_seal
 from storage.store import Store
@@ -52,7 +53,7 @@ def at_start(store: Store, settings: Settings) -> None:
     if anchor is None:
         return
     with store.database.read() as tx:
-        found, ends = _standing(tx, anchor), head_block(_driver(tx))
+        found, ends = _standing(tx, anchor), head_block(driver(tx))
     if found in {"ahead", "differs"}:
         log.get().error(
             "the audit log is not what its anchor knows: see `hilum audit verify`", anchor=anchor.block
@@ -116,7 +117,7 @@ def problems(store: Store, settings: Settings) -> list[str]:
         found: list[str] = []
         if anchor and (stands := _standing(tx, anchor)) in {"ahead", "differs"}:
             found.append(
-                _contradiction(anchor, stands, head_block(_driver(tx))) + ": see `hilum audit verify`"
+                _contradiction(anchor, stands, head_block(driver(tx))) + ": see `hilum audit verify`"
             )
         elif when := _unresolved(tx, store):
             found.append(f"the audit log was not what its anchors knew at {when}: see `hilum audit verify`")
@@ -161,11 +162,7 @@ def _late(tx: Connection, store: Store, anchor: Anchor | None) -> str:
 
 
 def _standing(tx: Connection, anchor: Anchor) -> Standing:
-    return standing(_driver(tx), anchor)
-
-
-def _driver(tx: Connection) -> Any:
-    return tx.connection.driver_connection
+    return standing(driver(tx), anchor)
 
 
 def _patiently(call: Callable[[], T]) -> T:

@@ -16,12 +16,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import tzinfo
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from node import show
 from node.errors import Misuse
 from node.history import COLUMNS, Answer
+from node.new_files import created, finished
 from storage import clock
 from storage.audit import Record
 
@@ -91,7 +93,7 @@ def write(
 def write_folder(records: Iterable[Record], folder: Path, message: Message) -> None:
     """One XML file a record, named by its id."""
     for record in records:
-        with os.fdopen(_created(folder / f"{record.id}.xml"), "wb") as out:
+        with os.fdopen(created(folder / f"{record.id}.xml"), "wb") as out:
             out.write(message(record))
 
 
@@ -102,17 +104,13 @@ def new_file(file: Path) -> Iterator[IO[str]]:
     Raises Misuse where there is one, OSError.
     """
     try:
-        out = os.fdopen(_created(file), "w", encoding="utf-8", newline="")
+        fd = created(file)
     except FileExistsError:
         raise Misuse(f"--out: {file} is there already, and nothing is written over; name another") from None
-    try:
-        with out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
+    with finished(fd, file) as out:
+        text = TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
+        yield text
+        text.detach()
 
 
 @contextmanager
@@ -128,10 +126,6 @@ def new_folder(folder: Path) -> Iterator[None]:
         # a part of an answer must not pass for the whole
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def _created(file: Path) -> int:
-    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def _object(record: Record) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from node import show
+from node.anchoring import anchors_of
 from node.settings import Settings
 from storage.audit import agreement, anchors, archive, expire, forwarded
 from storage.audit.archive import Archived, Month
 from storage.audit.seal import seal_all
 from storage.clock import moment, stamp
+from storage.database import driver
 from storage.errors import StorageError, Unavailable
 from storage.objects import Over
 from storage.store import DATABASE, Store
@@ -198,7 +200,7 @@ def _over(store: Store, days: int) -> list[Month]:
 
 def _waits(store: Store, settings: Settings, month: Month) -> str:
     """Why a month can't go yet; empty where it can."""
-    place = settings.audit.anchor_folder or settings.node.data_dir / anchors.FOLDER
+    place = anchors_of(settings).folder
     try:
         anchor = anchors.newest(place)
     except Unavailable as e:
@@ -207,7 +209,7 @@ def _waits(store: Store, settings: Settings, month: Month) -> str:
         known = f"ends at block {anchor.block}" if anchor else "is empty"
         return f"the month's last block is {month.block}, and the anchor in {place} {known}"
     with store.database.read() as tx:
-        stands = agreement.standing(_driver(tx), anchor)
+        stands = agreement.standing(driver(tx), anchor)
         if stands != "agrees":
             return "the newest anchor and the log do not agree: see `hilum audit verify`"
         if (repository := settings.audit.repository) is not None:
@@ -216,10 +218,6 @@ def _waits(store: Store, settings: Settings, month: Month) -> str:
             if forwarded.position(tx, taker(repository)) < month.last_id:
                 return f"the audit repository {repository.host} has not got all of it yet"
     return ""
-
-
-def _driver(tx: Connection) -> Any:
-    return tx.connection.driver_connection
 
 
 def _files(store: Store, days: int, over: Callable[[Connection, datetime], dict[str, Over]]) -> Files:

@@ -194,6 +194,11 @@ def _driver_says(error: DatabaseError | sqlite3.Error) -> str:
     return str(error.orig if isinstance(error, DatabaseError) else error)
 
 
+def driver(tx: Connection) -> Any:
+    """The driver's own connection, within the transaction: for statements that SQLAlchemy would only slow down."""
+    return tx.connection.driver_connection
+
+
 def new_id(inserted: CursorResult[Any]) -> int:
     """The primary key of the one row that was just inserted."""
     key = inserted.inserted_primary_key

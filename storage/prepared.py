@@ -12,6 +12,8 @@ from sqlalchemy import Connection, Table, bindparam
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.sql import ClauseElement
 
+from storage.database import driver
+
 # SQLite takes 32,766 values a statement; ours have at most 17 a row
 MOST_ROWS = 32
 
@@ -38,11 +40,10 @@ class Prepared:
     def run(self, tx: Connection, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         """What it returns for all the rows together; nothing where it returns nothing."""
         found: list[tuple[Any, ...]] = []
-        driver: Any = tx.connection.driver_connection
         for at in range(0, len(rows), MOST_ROWS):
             some = rows[at : at + MOST_ROWS]
             sql, names = self._for(len(some), tx)
-            found += driver.execute(sql, [some[number][name] for name, number in names]).fetchall()
+            found += driver(tx).execute(sql, [some[number][name] for name, number in names]).fetchall()
         return found
 
     def _for(self, count: int, tx: Connection) -> tuple[str, list[tuple[str, int]]]:

@@ -20,7 +20,7 @@ from typing import Any
 from storage.audit import About, Actor, Patient
 from storage.audit.agreement import compare
 from storage.audit.anchors import Anchor, Anchors, Key, read
-from storage.audit.index import postings
+from storage.audit.index import postings_of
 from storage.audit.seal import GENESIS, NONE, Seal, block_hash, head, seal_all, seal_some
 from storage.audit.verify import Checked, Findings, verify
 from storage.clock import Clock, stamp
@@ -462,7 +462,7 @@ def _seal(c: sqlite3.Connection, chance: random.Random) -> Seal | None:
         f"INSERT INTO audit_seal ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", tuple(vars(made).values())
     )
     for number, payload, _ in rows:
-        c.executemany("INSERT INTO audit_posting VALUES (?, ?)", postings(number, json.loads(payload)))
+        c.executemany("INSERT INTO audit_posting VALUES (?, ?)", postings_of([(number, json.loads(payload))]))
     return made
 
 

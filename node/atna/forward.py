@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from node import log
+from node import anchoring, log
 from node.atna import syslog
 from node.atna.condition import Condition, anchors_of, read, taker, write
 from node.atna.messages import Source, message
@@ -79,7 +79,7 @@ class Forwarder:
         self._store = store
         self._repository = settings.audit.repository
         self._data_dir = settings.node.data_dir
-        self._folder = settings.audit.anchor_folder or self._data_dir / anchors.FOLDER
+        self._folder = anchoring.anchors_of(settings).folder
         self._source = Source(socket.gethostname(), settings.node.ae_title)
         self._settle_seconds, self._first_pause, self._connect = settle, pause, connect
         with store.database.read() as tx:

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import func, select
 
-from node.audit_report.availability import Availability, availability
+from node.audit_report.availability import availability
 from node.audit_report.months import Month, months
-from node.audit_report.pages import MonthTold, Printing, as_json, paper
+from node.audit_report.pages import MonthTold, as_json, paper
 from node.audit_report.tally import Counted
 from node.operate import operator
 from node.paper.forms import formed
 from node.paper.out import reserved
+from node.paper.printing import Printing
 from node.settings import Settings
 from node.state import read_state
 from storage.audit import Filter, pages
@@ -39,13 +39,7 @@ def report(store: Store, settings: Settings, since: str, until: str, form: str, 
     asked = months(since, until, now, zone)
     with reserved(out, form) as write:
         told = list(_told(store, settings, asked, now))
-        printing = Printing(
-            at=now.astimezone(UTC),
-            by=f"{actor.name} on {actor.host}",
-            node=settings.node.ae_title,
-            version=version("hilum"),
-            zone=zone,
-        )
+        printing = Printing.of(actor, settings, now)
         content = formed(paper(told, printing), as_json(told, printing), form)
         span = {"since": stamp(asked[0].begin), "until": stamp(asked[-1].end)}
         with store.database.write() as tx:
@@ -58,7 +52,9 @@ def _told(store: Store, settings: Settings, asked: Sequence[Month], now: datetim
     is_running = read_state(settings.node.data_dir) is not None
     for month in asked:
         counted = count(store, month)
-        yield MonthTold(month, counted, up(store, month, now, is_running), seals(store, counted))
+        yield MonthTold(
+            month, counted, availability(store, month, now, is_running=is_running), seals(store, counted)
+        )
 
 
 def count(store: Store, month: Month) -> Counted:
@@ -71,10 +67,6 @@ def count(store: Store, month: Month) -> Counted:
     ):
         counted.add(record)
     return counted
-
-
-def up(store: Store, month: Month, now: datetime, is_running: bool) -> Availability:
-    return availability(store, month, now, is_running=is_running)
 
 
 def seals(store: Store, counted: Counted) -> Seals:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
 from typing import Any, Protocol
 
 from node.audit_report.availability import Availability, Interruption
 from node.audit_report.months import Month
 from node.audit_report.tally import SENDER_COLUMNS, Counted, Tally
 from node.paper import Block, Facts, Paper, Section, Table, Words, counted, lasting, moment
+from node.paper.printing import Printing
 from node.show import size
 from node.trace.sentences import RESULTS
 from storage import clock
@@ -37,20 +37,6 @@ class Seals(Protocol):
 
 
 @dataclass(frozen=True)
-class Printing:
-    """When, by whom and of which node a report is printed. `zone` None: the machine's."""
-
-    at: datetime
-    by: str
-    node: str
-    version: str
-    zone: tzinfo | None
-
-    def when(self, stamp: str) -> str:
-        return moment(clock.moment(stamp).astimezone(self.zone))
-
-
-@dataclass(frozen=True)
 class MonthTold:
     month: Month
     counted: Counted
@@ -63,8 +49,7 @@ def paper(months: Sequence[MonthTold], printing: Printing) -> Paper:
     span = first.name if len(months) == 1 else f"{first.name} to {last.name}"
     return Paper(
         f"Report of {printing.node}, {span}",
-        f"Hilum {printing.version}, report of {printing.node}, {span}, printed "
-        f"{moment(printing.at.astimezone(printing.zone))} by {printing.by}",
+        f"Hilum {printing.version}, report of {printing.node}, {span}, printed {printing.printed}",
         [section for told in months for section in _month(told, printing)],
     )
 
@@ -213,8 +198,8 @@ def _models(seen: Counted, printing: Printing) -> Iterator[Block]:
             m.name,
             m.sha256.removeprefix("sha256:")[:12],
             f"{m.images:,}",
-            printing.when(m.first),
-            printing.when(m.last),
+            printing.when_stamped(m.first),
+            printing.when_stamped(m.last),
         )
         for m in models[:MOST_ROWS]
     ]
@@ -223,7 +208,7 @@ def _models(seen: Counted, printing: Printing) -> Iterator[Block]:
 
 
 def _changes(seen: Counted, printing: Printing) -> Iterator[Block]:
-    rows = [(printing.when(each.time), each.event, each.told) for each in seen.changes]
+    rows = [(printing.when_stamped(each.time), each.event, each.told) for each in seen.changes]
     if rows:
         yield Table(("when", "what", "before -> after"), rows)
     if seen.more_changes:
@@ -264,16 +249,13 @@ def _verification(seen: Counted, printing: Printing) -> str:
         return "none in this time; `hilum audit verify` makes one"
     by = f"{found.actor} on {found.host}" if found.host else found.actor
     result = "all in order" if found.outcome == "success" else "SOMEBODY CHANGED THE LOG"
-    return f"{printing.when(found.time)} by {by}: {result}"
+    return f"{printing.when_stamped(found.time)} by {by}: {result}"
 
 
 def as_json(months: Sequence[MonthTold], printing: Printing) -> dict[str, Any]:
     """The same for programs; times are UTC stamps, durations seconds."""
     return {
-        "printed": clock.stamp(printing.at),
-        "by": printing.by,
-        "node": printing.node,
-        "version": printing.version,
+        **printing.as_json(),
         "months": [_month_json(told) for told in months],
     }
 

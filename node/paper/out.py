@@ -1,12 +1,12 @@
 """Where a paper goes: standard output, or a file of its owner's alone that was not there before."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from node.errors import BadEnvironment, Misuse
+from node.new_files import created, finished
 
 FORMATS = ("text", "html", "pdf", "json")
 
@@ -23,20 +23,13 @@ def reserved(out: Path | None, form: str) -> Iterator[Callable[[bytes], object]]
         yield _print
         return
     try:
-        # the mode holds from the first moment; what is there is never overwritten, nor a link followed
-        fd = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        fd = created(out)
     except FileExistsError:
         raise Misuse(f"{out}: is there already; name another file with --out") from None
     except OSError as e:
         raise BadEnvironment(f"{out}: can't be written: {e.strerror}") from e
-    try:
-        with os.fdopen(fd, "wb") as file:
-            yield file.write
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        out.unlink(missing_ok=True)
-        raise
+    with finished(fd, out) as file:
+        yield file.write
 
 
 def _print(content: bytes) -> None:

@@ -1,17 +1,15 @@
 """A trace, asked for: it is looked up, told, recorded, and only then shown."""
 
-from datetime import UTC
-from importlib.metadata import version
 from pathlib import Path
 
 from node.errors import Misuse, NotHeld
 from node.operate import operator
 from node.paper.forms import formed
 from node.paper.out import reserved
+from node.paper.printing import Printing
 from node.settings import Settings
 from node.trace import find, now
-from node.trace.pages import Printing, as_json, paper
-from node.trace.sentences import person_of
+from node.trace.pages import as_json, paper
 from node.trace.story import Story, tell
 from storage.audit import About, Actor
 from storage.store import Store
@@ -36,13 +34,7 @@ def trace(store: Store, settings: Settings, given: str, kind: str, form: str, ou
             _record(store, [About()], actor, form, out, reason=str(e))
             raise
         stories = read(store, found)
-        printing = Printing(
-            at=store.clock.now().astimezone(UTC),
-            by=person_of(actor),
-            node=settings.node.ae_title,
-            version=version("hilum"),
-            zone=settings.report.zone,
-        )
+        printing = Printing.of(actor, settings, store.clock.now())
         asked_for = given if found.kind == "sop" else ""
         content = formed(paper(stories, printing, asked_for), as_json(stories, printing, asked_for), form)
         _record(store, [story.dossier.about for story in stories], actor, form, out)

@@ -1,8 +1,7 @@
 """A story as a paper: the summary first, then each image in its order, at the end what the answer rests on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime
 from typing import Any
 
 from node.paper import (
@@ -16,31 +15,14 @@ from node.paper import (
     Words,
     counted,
     lasting,
-    moment,
     numbers,
 )
+from node.paper.printing import Printing
 from node.trace.sentences import Finding, model
 from node.trace.story import Image, Story, Told, last_words
 from storage.clock import stamp
 
 _NO_SCORE = "not in the record"
-
-
-@dataclass(frozen=True)
-class Printing:
-    """When, by whom and of which node a trace is printed. `zone` None: the machine's."""
-
-    at: datetime
-    by: str
-    node: str
-    version: str
-    zone: tzinfo | None = None
-
-    def local(self, at: datetime) -> datetime:
-        return at.astimezone(self.zone)
-
-    def when(self, at: datetime | None) -> str:
-        return moment(self.local(at), exact=True) if at else ""
 
 
 def paper(stories: Sequence[Story], printing: Printing, asked_for: str = "") -> Paper:
@@ -51,7 +33,7 @@ def paper(stories: Sequence[Story], printing: Printing, asked_for: str = "") -> 
     of = counted(len(stories), "study", "studies") if several else one.study or asked_for
     return Paper(
         title,
-        f"Hilum audit trace, {of}, printed {moment(printing.local(printing.at))} by {printing.by}",
+        f"Hilum audit trace, {of}, printed {printing.printed}",
         [section for story in stories for section in _sections(story, printing, asked_for, several)],
     )
 
@@ -200,7 +182,7 @@ def _grounds(story: Story, printing: Printing) -> Iterator[Block]:
         ("Seals", sealed),
         ("Times", f"{printing.zone or 'of this machine'}, with their offset from UTC"),
         ("State now", "from the node's queues, at the time of printing"),
-        ("Printed", f"{moment(printing.local(printing.at))} by {printing.by}"),
+        ("Printed", printing.printed),
         ("Node", f"{printing.node}, Hilum {printing.version}"),
     ]
     yield Facts(rows)
@@ -219,10 +201,7 @@ def _blocks(blocks: Sequence[int]) -> str:
 def as_json(stories: Sequence[Story], printing: Printing, asked_for: str = "") -> dict[str, Any]:
     """The same for programs; times are UTC stamps, durations seconds."""
     return {
-        "printed": stamp(printing.at),
-        "by": printing.by,
-        "node": printing.node,
-        "version": printing.version,
+        **printing.as_json(),
         "asked_for": asked_for or None,
         "studies": [_study_json(story) for story in stories],
     }

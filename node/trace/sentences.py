@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.paper import Kind, lasting
+from node.paper.printing import person_of
 from node.show import size
 from storage.audit import OF_NAME, Actor, Record
 
@@ -62,11 +63,6 @@ def sender(record: Record) -> str:
 
 def person(record: Record) -> str:
     return person_of(Actor(record.actor, record.host))
-
-
-def person_of(actor: Actor) -> str:
-    """anna on ws-3."""
-    return f"{actor.name} on {actor.host}" if actor.host else actor.name
 
 
 def worker(record: Record) -> str:

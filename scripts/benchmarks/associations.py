@@ -64,19 +64,13 @@ def idle(asked: argparse.Namespace, root: Path, report: Report) -> None:
     many = _count(asked, 200, 50)
     load = Load(10**6, 40 if asked.quick else 200, 1, max_seconds=options.seconds(asked))
     seconds = QUICK_IDLE_SECONDS if asked.quick else IDLE_SECONDS
-    rows = {
-        f"{kind.name}{beside}": partial(_busy, kind, load, many if beside else 0, seconds)
-        for kind in _kinds(asked, root, "storescp-fork", "hilum")
-        for beside in (" + idle", "")
-    }
-    found = _interleave(asked, rows, root)
+    found = _beside(asked, root, " + idle", lambda kind, is_beside: partial(
+        _busy, kind, load, many if is_beside else 0, seconds
+    ))  # fmt: skip
     report.heading(
         f"associations: 1 sender of {load.count} images of 1 MB beside {many} idle associations, and alone"
     )
-    for name in rows:
-        if name.endswith(" + idle"):
-            alone = name.removesuffix(" + idle")
-            report.ratios(name, {name: found[name], alone: found[alone]}, {})
+    _ratios_to_alone(report, found, " + idle")
     report.table(found, [
         Column("idle CPU %", 10, lambda _, fs: f"{100 * _more(fs, 'idle_cpu'):.1f}"),
         Column("opened in s", 11, lambda _, fs: f"{_more(fs, 'opening'):.2f}"),
@@ -116,24 +110,40 @@ def slow(asked: argparse.Namespace, root: Path, report: Report) -> None:
     """One sender of 64 KB/s beside four fast ones, and these alone."""
     load = Load(10**6, 60 if asked.quick else 300, 4, max_seconds=options.seconds(asked))
     seconds = QUICK_SLOW_SECONDS if asked.quick else SLOW_SECONDS
-    rows = {
-        f"{kind.name}{beside}": partial(_beside_slow, kind, load, seconds if beside else 0)
-        for kind in _kinds(asked, root, "storescp-fork", "hilum")
-        for beside in (" + slow", "")
-    }
-    found = _interleave(asked, rows, root)
+    found = _beside(asked, root, " + slow", lambda kind, is_beside: partial(
+        _beside_slow, kind, load, seconds if is_beside else 0
+    ))  # fmt: skip
     report.heading(
         f"associations: 4 senders of {load.count} images of 1 MB beside one that sends 64 KB/s, and alone"
     )
-    for name in rows:
-        if name.endswith(" + slow"):
-            alone = name.removesuffix(" + slow")
-            report.ratios(name, {name: found[name], alone: found[alone]}, {})
+    _ratios_to_alone(report, found, " + slow")
     report.table(found, rates({}))
     report.keep("associations slow", {"count": load.count, "bytes_a_second": SLOW_BYTES_A_SECOND}, found)
 
 
 PARTS = {"one-image": one_image, "idle": idle, "together": together, "unpatched": unpatched, "slow": slow}
+
+
+def _beside(
+    asked: argparse.Namespace,
+    root: Path,
+    company: str,
+    row: Callable[[Kind, bool], Callable[[Path], Figures]],
+) -> dict[str, list[Figures]]:
+    """Each node's rounds with company, whose rows are named by it, and alone."""
+    rows = {
+        f"{kind.name}{beside}": row(kind, bool(beside))
+        for kind in _kinds(asked, root, "storescp-fork", "hilum")
+        for beside in (company, "")
+    }
+    return _interleave(asked, rows, root)
+
+
+def _ratios_to_alone(report: Report, found: Mapping[str, list[Figures]], company: str) -> None:
+    for name in found:
+        if name.endswith(company):
+            alone = name.removesuffix(company)
+            report.ratios(name, {name: found[name], alone: found[alone]}, {})
 
 
 def _busy(kind: Kind, load: Load, many: int, seconds: float, folder: Path) -> Figures:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from storage.audit.archive import Archived, Month
 from storage.audit.erase import scrub
-from storage.audit.index import postings, sealed_to, term
+from storage.audit.index import postings_of, sealed_to, term
 from storage.audit.log import Audit
 from storage.audit.records import told_of
 from storage.audit.seal import GENESIS, Seal, block_hash
@@ -189,7 +189,7 @@ def _delete(database: Database, block: int, last_id: int) -> None:
     """A block's records with their postings, and the seals before it."""
     with database.read() as tx:
         rows = tx.execute(select(audit.c.id, audit.c.payload).where(audit.c.id <= last_id)).all()
-    listed = sorted(pair for row in rows for pair in postings(row.id, told_of(row.payload)))
+    listed = postings_of((row.id, told_of(row.payload)) for row in rows)
     with database.write() as tx:
         if listed:
             tx.exec_driver_sql(_UNPOST, listed)

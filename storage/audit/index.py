@@ -55,18 +55,9 @@ def term(kind: str, value: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def terms(told: Mapping[str, Any]) -> set[int]:
-    """Under which terms a record with this payload is listed."""
-    return {term(*named) for named in _named(told)}
-
-
-def postings(number: int, told: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """The rows of one record: (term, record)."""
-    return [(each, number) for each in terms(told)]
-
-
 def postings_of(records: Iterable[tuple[int, Mapping[str, Any]]]) -> list[tuple[int, int]]:
-    """The rows of many records, in the order of the table. What they share is hashed once, a quarter of the time."""
+    """The rows of records, (term, record), in the order of the table. What they share is hashed once, in a quarter of
+    the time."""
     listed: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for number, told in records:
         for named in _named(told):

@@ -16,9 +16,10 @@ from sqlalchemy import select, text
 
 from node.cli import main
 from node.paper import html, lasting, numbers, pdf
+from node.paper.printing import Printing
 from node.trace import find, now
 from node.trace.ask import read
-from node.trace.pages import Printing, paper
+from node.trace.pages import paper
 from node.trace.story import Story, tell
 from storage.audit import About, Actor, Patient
 from storage.results import Made
