@@ -12,7 +12,9 @@ import hashlib
 import math
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +27,9 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 _T = TypeVar("_T", str, int)
 
-ARCHITECTURES = ("vgg16",)
+VGG16, KERAS, GRAPH = "vgg16", "keras", "graph"
+ARCHITECTURES = (VGG16, KERAS, GRAPH)
+"""Built here and filled from an .npz; a `.keras` file; a frozen TensorFlow graph. The last two are imported."""
 POOLS = tuple(
     f"block{block}_pool{regions}"
     for block in range(1, 6)
@@ -36,8 +40,35 @@ HEADS = ("averages", "roots", "flatten")
 WIDEST, DEEPEST = 4096, 4
 """Units of a hidden layer, and hidden layers: VGG16's own head had two of 4,096."""
 FITS = ("stretch",)
+MOST_OUTPUTS = 1000
+MOST_KNOTS = 10_000
 LARGEST_SIDE = 1024
 """No VGG16 was ever trained on more; a typing error would take all memory (3 floats a pixel, batch times)."""
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """score = sigmoid(logit(raw) / temperature + shift)."""
+
+    temperature: float
+    """Over 0; above 1 the network was too sure."""
+    shift: float
+    """Added to the logit."""
+
+
+@dataclass(frozen=True)
+class Knots:
+    """The corners of isotonic regression, straight lines between them."""
+
+    raw: tuple[float, ...]
+    """Rising strictly, two at least."""
+    score: tuple[float, ...]
+    """Never falling, 0 to 1."""
+
+
+Curve = Temperature | Knots
+"""From a network's output to a share of images; `model.calibrate` fits and draws them."""
+METHODS = ("temperature", "isotonic")
 
 
 @dataclass(frozen=True)
@@ -75,6 +106,37 @@ class Card:
     """`averages`, `roots` of them, or `flatten`: how the pools come to the head. Averages where a card is silent."""
     hidden: tuple[int, ...] = ()
     """Units of the dense layers (ReLU) between features and head."""
+    channels: int = 3
+    """1 or 3; three are equal but for their means and spreads."""
+    spread: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """What the channels are divided by, their means once subtracted."""
+    each_picture: bool = False
+    """Whether each picture is brought to mean 0 and spread 1 by itself, after scaling, before `mean`."""
+    columns: tuple[int, ...] = ()
+    """Which of the network's outputs are the labels'; empty: all, in their order."""
+    calibrations: dict[str, Curve] = field(default_factory=dict)
+    """Label -> from the network's output to a share of images; empty where the card has no calibration."""
+    prevalence: dict[str, float] = field(default_factory=dict)
+    """Label -> the share of positives for which calibrated scores hold."""
+    calibrated_how: str = ""
+    """On which images and by what, in words; empty where there is no calibration."""
+    scope: str = ""
+    """The file inside `folder` by which pictures out of scope are known; empty: the shipped model's is used."""
+    scope_sha256: str = ""
+    doubt: str = ""
+    """The file inside `folder` by which a score gets its range; empty: scores have none."""
+    doubt_sha256: str = ""
+
+    @property
+    def is_calibrated(self) -> bool:
+        return bool(self.calibrations)
+
+    @cached_property
+    def identity(self) -> str:
+        """`sha256:…` of the weights' hash and all that the card says: two models may share weights and differ in a
+        threshold, a curve or a word, and what they say of a picture is then not the same."""
+        told = [f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.name != "folder"]
+        return "sha256:" + hashlib.sha256("\0".join(told).encode()).hexdigest()
 
     @property
     def weights_path(self) -> Path:
@@ -100,17 +162,21 @@ def load(folder: Path) -> Card:
     labels = tuple(finding.words("label") for finding in findings)
     if len(set(labels)) != len(labels):
         raise read.wrong("findings", "each label may stand there once")
-    head, hidden = _head(read)
+    architecture = read.one_of("network.architecture", ARCHITECTURES)
+    head, hidden = _head(read) if architecture == VGG16 else ("", ())
+    calibrations, how = _calibrations(read, findings, labels)
+    scope, scope_sha256 = _part(read, "scope")
+    doubt, doubt_sha256 = _part(read, "doubt")
     return Card(
         name=read.words("name"),
         version=read.words("version"),
         intended_use=read.words("intended_use"),
         limits=read.words("limits"),
         folder=folder,
-        weights=read.matching("weights.file", r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "a plain file name"),
-        sha256=read.matching("weights.sha256", r"sha256:[0-9a-f]{64}", "`sha256:` and 64 hexadecimal digits"),
-        architecture=read.one_of("network.architecture", ARCHITECTURES),
-        pools=read.all_words("network.pools"),
+        weights=read.file("weights.file"),
+        sha256=read.hash("weights.sha256"),
+        architecture=architecture,
+        pools=read.all_words("network.pools") if architecture == VGG16 else (),
         size=int(read.number("input.size", 32, LARGEST_SIDE, whole=True)),
         fit=read.one_of("input.fit", FITS),
         scale=read.number("input.scale", 1e-6, 65535),
@@ -123,6 +189,21 @@ def load(folder: Path) -> Card:
         rule=read.words("thresholds.rule"),
         head=head,
         hidden=hidden,
+        channels=read.one_of("input.channels", (1, 3), 3) if architecture != VGG16 else 3,
+        spread=read.three("input.spread", (1.0, 1.0, 1.0), above=0),
+        each_picture=read.truth("input.each_picture"),
+        columns=_columns(read, len(labels)) if architecture != VGG16 else (),
+        calibrations=calibrations,
+        prevalence={
+            label: finding.number("prevalence", 1e-6, 1 - 1e-6)
+            for label, finding in zip(labels, findings, strict=True)
+            if calibrations
+        },
+        calibrated_how=how,
+        scope=scope,
+        scope_sha256=scope_sha256,
+        doubt=doubt,
+        doubt_sha256=doubt_sha256,
     )
 
 
@@ -141,6 +222,38 @@ def _head(read: "_Reader") -> tuple[str, tuple[int, ...]]:
     return head, hidden
 
 
+def _columns(read: "_Reader", labels: int) -> tuple[int, ...]:
+    columns = read.wholes("network.columns", 0, MOST_OUTPUTS - 1, MOST_OUTPUTS)
+    if columns and (len(columns) != labels or len(set(columns)) != len(columns)):
+        raise read.wrong("network.columns", f"must name one output for each of the {labels} findings")
+    return columns
+
+
+def _calibrations(
+    read: "_Reader", findings: list["_Reader"], labels: tuple[str, ...]
+) -> tuple[dict[str, Curve], str]:
+    """Each label's curve, and how they were fitted; nothing where the card has no [calibration]."""
+    if not read.has("calibration"):
+        return {}, ""
+    method = read.one_of("calibration.method", METHODS)
+    curves: dict[str, Curve] = {}
+    for label, finding in zip(labels, findings, strict=True):
+        if method == "temperature":
+            curves[label] = Temperature(
+                finding.number("temperature", 1e-3, 1e3), finding.number("shift", -50, 50)
+            )
+        else:
+            curves[label] = finding.knots("knots")
+    return curves, read.words("calibration.how")
+
+
+def _part(read: "_Reader", key: str) -> tuple[str, str]:
+    """The file that a table names, and its hash; empty where the card has no such table."""
+    if not read.has(key):
+        return "", ""
+    return read.file(f"{key}.file"), read.hash(f"{key}.sha256")
+
+
 def sha256_of(folder: Path) -> str:
     """The hash by which a folder's weights are named; empty where its card can't be used."""
     try:
@@ -150,18 +263,22 @@ def sha256_of(folder: Path) -> str:
 
 
 def verify(card: Card) -> None:
-    """Hashes the weights file (30 MB take some 20 ms) and compares it with the card; raises BadModel."""
+    """Hashes the folder's files (30 MB take some 20 ms) and compares them with the card; raises BadModel."""
+    _verify(card.weights_path, card.sha256, "weights.sha256")
+    if card.scope:
+        _verify(card.folder / card.scope, card.scope_sha256, "scope.sha256")
+    if card.doubt:
+        _verify(card.folder / card.doubt, card.doubt_sha256, "doubt.sha256")
+
+
+def _verify(file: Path, said: str, key: str) -> None:
     try:
-        with card.weights_path.open("rb") as file:
-            found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        with file.open("rb") as opened:
+            found = "sha256:" + hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise BadModel(
-            f"{card.weights_path}: can't be read ({error.strerror or type(error).__name__})"
-        ) from error
-    if found != card.sha256:
-        raise BadModel(
-            f"{card.weights_path}: its hash is {found}, {CARD} says {card.sha256} (weights.sha256)"
-        )
+        raise BadModel(f"{file}: can't be read ({error.strerror or type(error).__name__})") from error
+    if found != said:
+        raise BadModel(f"{file}: its hash is {found}, {CARD} says {said} ({key})")
 
 
 class _Reader:
@@ -201,6 +318,39 @@ class _Reader:
             raise self.wrong(key, f"must be {should}")
         return value
 
+    def has(self, key: str) -> bool:
+        return key in self._tree
+
+    def file(self, key: str) -> str:
+        return self.matching(key, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "a plain file name")
+
+    def hash(self, key: str) -> str:
+        return self.matching(key, r"sha256:[0-9a-f]{64}", "`sha256:` and 64 hexadecimal digits")
+
+    def truth(self, key: str) -> bool:
+        """False where it is left out."""
+        value = self._take(key, False)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "must be true or false")
+        return value
+
+    def knots(self, key: str) -> Knots:
+        """[[raw, score], …]: raw scores rising, scores never falling, all from 0 to 1."""
+        value = self._take(key)
+        pairs = value if isinstance(value, list) else []
+        right = 2 <= len(pairs) <= MOST_KNOTS and all(
+            isinstance(pair, list)
+            and len(pair) == 2
+            and all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in pair)
+            for pair in pairs
+        )
+        neighbours = list(pairwise(pairs)) if right else []
+        if not right or any(b[0] <= a[0] or b[1] < a[1] for a, b in neighbours):
+            raise self.wrong(
+                key, "must be two or more [raw, score] from 0 to 1, raw rising and score never falling"
+            )
+        return Knots(tuple(float(raw) for raw, _ in pairs), tuple(float(score) for _, score in pairs))
+
     def wholes(self, key: str, least: int, most: int, longest: int) -> tuple[int, ...]:
         """A list of whole numbers, which may be empty or left out."""
         value = self._take(key, ())
@@ -212,7 +362,7 @@ class _Reader:
 
     def one_of(self, key: str, choices: tuple[_T, ...], otherwise: _T | None = None) -> _T:
         value = self._take(key, otherwise)
-        if isinstance(value, bool) or value not in choices:
+        if isinstance(value, bool | list | dict) or value not in choices:
             raise self.wrong(key, f"is {value!r}; this version knows {', '.join(map(repr, choices))}")
         return value
 
@@ -225,16 +375,20 @@ class _Reader:
             raise self.wrong(key, f"must be from {least} to {most}")
         return float(value)
 
-    def three(self, key: str) -> tuple[float, float, float]:
-        value = self._take(key)
+    def three(
+        self, key: str, otherwise: tuple[float, float, float] | None = None, above: float = -math.inf
+    ) -> tuple[float, float, float]:
+        value = self._take(key, otherwise)
         if (
-            not isinstance(value, list)
+            not isinstance(value, list | tuple)
             or len(value) != 3
             or not all(
-                isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
+                isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) and v > above
+                for v in value
             )
         ):
-            raise self.wrong(key, "must be a list of three numbers")
+            more = f" above {above:g}" if math.isfinite(above) else ""
+            raise self.wrong(key, f"must be a list of three numbers{more}")
         return (float(value[0]), float(value[1]), float(value[2]))
 
     def tables(self, key: str) -> list["_Reader"]:

@@ -17,15 +17,15 @@ Keras and what it computes with are imported inside functions only: they take se
 
 import os
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.card import Card
+from model.card import GRAPH, VGG16, Card
 from model.errors import BadModel, NotFetched
+from model.npz import read_arrays, write_arrays
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -42,8 +42,6 @@ LAYERS = tuple(
 HEAD = "head"
 LEAST = 1e-4
 """Added to an average before its root, whose slope at 0 has no bound."""
-LARGEST_FILE = 200_000_000
-"""Bytes that a weights file may unpack to; 25,088 features into 1,024 hidden units take 51 MB as float16."""
 
 
 def keras(backend: str = "tensorflow") -> Any:
@@ -200,8 +198,11 @@ def fill(network: Any, weights: Weights) -> None:
 def load(card: Card) -> Any:
     """The network that `card` describes, filled from its weights file (not hashed here: `card.verify` does).
 
+    A Keras model; for a frozen graph something that is called as one is (`imports.graph.Graph`).
     Raises BadModel when the file can't be read or its arrays don't fit the card.
     """
+    if card.architecture != VGG16:
+        return _imported(card)
     network = build(card.size, card.pools, len(card.labels), card.head, card.hidden)
     try:
         fill(network, read_weights(card.weights_path))
@@ -210,37 +211,38 @@ def load(card: Card) -> Any:
     return network
 
 
-def read_weights(path: Path) -> Weights:
-    """The arrays of a weights file as float32. Nothing in it is ever executed (no pickles).
+def _imported(card: Card) -> Any:
+    from model.imports import graph, keras_file
 
-    Raises BadModel when it is no .npz of float16 and float32 arrays, holds a number that is not finite,
-    or would unpack to more than LARGEST_FILE bytes.
-    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > LARGEST_FILE:
-                raise BadModel(f"unpacks to more than {LARGEST_FILE} bytes")
-        with np.load(path, allow_pickle=False) as arrays:
-            weights = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BadModel(f"is no readable .npz file ({type(error).__name__})") from error
-    for name, array in weights.items():
-        if array.dtype not in (np.float16, np.float32) or not np.isfinite(array).all():
-            raise BadModel(f"{name} must be finite float16 or float32 numbers")
-    return {name: array.astype(np.float32) for name, array in weights.items()}
+        if card.architecture == GRAPH:
+            return graph.load(card.weights_path)
+        return keras_file.load(card.weights_path, card.size, card.channels).model
+    except BadModel as error:
+        raise BadModel(f"{card.weights_path}: {error}") from error
+
+
+def with_features(filled: Any, card: Card) -> Any:
+    """The same network saying what its head reads as well, where the card's scope or doubt need it; else as it is."""
+    if not (card.scope or card.doubt):
+        return filled
+    if card.architecture != VGG16:
+        raise BadModel(
+            f"{card.folder}: only a model of the architecture vgg16 can have a scope or doubt of its own"
+        )
+    head = filled.get_layer("hidden1" if card.hidden else HEAD)
+    return keras().Model(filled.inputs[0], [filled.outputs[0], head.input])
+
+
+def read_weights(path: Path) -> Weights:
+    """The arrays of a weights file as float32; raises BadModel as `npz.read_arrays` does."""
+    return read_arrays(path)
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """Writes a weights file: the head as float32, all else as float16, in the order of their names.
-
-    The zip's members carry no time and no compression, so that the same arrays make the same bytes.
-    """
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(weights):
-            kind = np.float32 if name.startswith(f"{HEAD}/") else np.float16
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
-                array = np.ascontiguousarray(weights[name], dtype=kind)
-                np.lib.format.write_array(member, array, allow_pickle=False)
+    """Writes a weights file: the head as float32, all else as float16. The same arrays make the same bytes."""
+    kinds = {name: np.float32 if name.startswith(f"{HEAD}/") else np.float16 for name in weights}
+    write_arrays(path, {name: array.astype(kinds[name]) for name, array in weights.items()})
 
 
 def imagenet(path: Path | None = None) -> Weights:

@@ -53,6 +53,9 @@ BLOCK_PIXELS = 1 << 17
 LEAST_IN_WINDOW = 0.05
 """A window that leaves less than this share of the picture grey is not what anybody looked at."""
 
+LEAST_SPREAD = 1e-3
+"""Of grey levels, as the card scales them: a picture that is flat is not blown up where each gets a spread of 1."""
+
 LEAST_IN_SHUTTER = 0.1
 """A shutter that would leave less than this share of the picture is ignored."""
 
@@ -92,14 +95,19 @@ def read(dataset: Dataset) -> Image:
 
 
 def prepare(image: Image, card: Card) -> Floats:
-    """What the network sees: float32 (size, size, 3), grey scaled as the card says, thrice, minus its means
-    (Keras's VGG16 'caffe' input: 0..255, blue, green, red).
+    """What the network sees: float32 (size, size, channels), grey scaled as the card says, brought to mean 0 and spread
+    1 by itself where the card says so, once or thrice, minus the channels' means, over their spreads (Keras's VGG16
+    'caffe' input: 0..255, blue, green, red means, spreads of 1).
 
     The picture is stretched to a square, as the NIH pictures of the training were, by Pillow's bilinear
     filter, whose support grows with the reduction (antialiasing).
     """
     levels = _resized(image.pixels, card.size) * np.float32(card.scale)
-    return np.stack([levels - np.float32(mean) for mean in card.mean], axis=-1)
+    if card.each_picture:
+        levels = (levels - levels.mean()) / np.maximum(levels.std(), np.float32(LEAST_SPREAD))
+    channels = zip(card.mean, card.spread, strict=True)
+    seen = [(levels - np.float32(mean)) / np.float32(spread) for mean, spread in channels]
+    return np.stack(seen[: card.channels], axis=-1)
 
 
 def _resized(pixels: Floats, size: int) -> Floats:

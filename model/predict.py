@@ -5,7 +5,8 @@ the card's order and spelling, `status` (analyzed, skipped, failed), `reason`. S
 with every digit, and empty where the status is not `analyzed`. Rows stand in the order of the inputs, one a file.
 
 A picture goes the way that it goes through the node: header rules, `pixels.read`, picture rules, `pixels.prepare`,
-the network; without `scope` the same less the rules. No file stops the run, whatever is in it.
+the network, and what the guard says of its looks; without `scope` the same less rules and guard. No file stops the
+run, whatever is in it.
 
 At most two batches of pictures are in memory: while the network reads one, a thread decodes the next. It is one
 thread and no more, because pydicom's complaints are caught by filters of `warnings`, which belong to the process.
@@ -19,21 +20,23 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from csv import writer as csv_writer
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from pydicom import Dataset
 
 from model.card import SHIPPED, Card
-from model.classifier import Classifier, Finding
+from model.classifier import Finding
 from model.errors import BadData, Undecodable, Unreadable
 from model.files import is_picture
-from model.header import text
+from model.header import slim, text
 from model.pixels import open_dataset, prepare, read, wrap
 from model.progress import steps
-from model.scope import Policy, judge, judge_picture
+from model.reader import Reader
+from model.runtime import Floats, Wanted
+from model.scope import Policy, judge, judge_looks, judge_picture, with_age
 from model.stored_only import stored_only
 
 BATCH = 8
@@ -65,11 +68,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Seen:
-    """One file, decoded: the network's input (size, size, 3) where it is to be scored, else the reason why not."""
+    """One file, decoded: what networks see of it where it is to be scored, else the reason why not."""
 
     status: Status
     reason: str = ""
-    input: NDArray[np.float32] | None = None
+    inputs: tuple[Floats, ...] = ()
+    """(size, size, channels) for each of the reader's cards."""
+    header: Dataset | None = None
+    """Without pixels; of what is to be scored."""
     picture: bool = False
     """It is a PNG or JPEG."""
 
@@ -82,17 +88,21 @@ def predict(
     scope: bool = True,
     view: str = "PA",
     age: int = 40,
+    runtime: Wanted = "auto",
+    guards: Path | None = SHIPPED,
 ) -> bool:
     """Scores the files `paths`, and all in those that are folders, into the table `csv`; whether none failed.
 
-    `folder` is the model's, None the shipped one's. The table is written as `csv` with `.part` behind its name, row
-    by row, and takes the place of an older one at the end. Counts and the rate are told on stderr.
+    `folder` is the model's, None the shipped one's; `guards`: as for `Reader.load`, and none without `scope`. The
+    table is written as `csv` with `.part` behind its name, row by row, and takes the place of an older one at the end.
+    Counts, rate and runtime are told on stderr.
     Raises BadData before any work where a path is absent or the table can't lie there; BadModel; OSError.
     """
     _check_place(csv)
     sources, passed_over = find(paths)
     asked = Asked(scope, view, age)
-    classifier = Classifier.load(folder or SHIPPED)
+    reader = Reader.load(folder or SHIPPED, runtime, guards=guards if scope else None)
+    classifier = reader.classifier
 
     started = time.monotonic()
     statuses: Counter[str] = Counter()
@@ -103,7 +113,7 @@ def predict(
     with half.open("w", encoding="utf-8", errors="surrogateescape", newline="") as lines:
         table = csv_writer(lines, lineterminator="\n")
         table.writerow(["image", *classifier.card.labels, "status", "reason"])
-        looked = _scored([source.path for source in sources], classifier, asked)
+        looked = _scored([source.path for source in sources], reader, asked)
         for source, (seen, findings) in zip(steps("images", sources), looked, strict=True):
             scores = [repr(float(finding.score)) for finding in findings]
             table.writerow([source.name, *(scores or empty), seen.status, seen.reason])
@@ -120,9 +130,11 @@ def predict(
             f"{pictures} PNG or JPEG files, which do not say what they show, were taken for chest X-rays, {view}, "
             f"of a {age}-year-old (--view, --age)"
         )
+    if classifier.note:
+        _say(classifier.note)
     _say("not a diagnosis; research use only")
     told = ", ".join(f"{statuses[status]} {status}" for status in STATUSES)
-    _say(f"{told} in {seconds:.1f} s ({len(sources) / seconds:.1f} images/s)")
+    _say(f"{told} in {seconds:.1f} s ({len(sources) / seconds:.1f} images/s), runtime {classifier.runtime}")
     return not statuses["failed"]
 
 
@@ -190,14 +202,12 @@ def _check_place(csv: Path) -> None:
         raise BadData(f"{csv}: is there already and no plain file: name another one with --csv")
 
 
-def _scored(
-    paths: Sequence[Path], classifier: Classifier, asked: Asked
-) -> Iterator[tuple[Seen, list[Finding]]]:
+def _scored(paths: Sequence[Path], reader: Reader, asked: Asked) -> Iterator[tuple[Seen, list[Finding]]]:
     """What was seen in each file, and found; no findings where it is not analyzed."""
     batches = [paths[at : at + BATCH] for at in range(0, len(paths), BATCH)]
 
     def look(batch: Sequence[Path]) -> list[Seen]:
-        return [_look(path, classifier.card, asked) for path in batch]
+        return [_look(path, reader.cards, asked) for path in batch]
 
     with ThreadPoolExecutor(1) as decoder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what libraries say about a file may quote its header
@@ -206,15 +216,28 @@ def _scored(
             seen = coming.result()
             if number + 1 < len(batches):
                 coming = decoder.submit(look, batches[number + 1])
-            inputs = [one.input for one in seen if one.input is not None]
-            found = iter(classifier.predict(np.stack(inputs)) if inputs else [])
-            yield from ((one, next(found) if one.input is not None else []) for one in seen)
+            yield from _read(seen, reader, asked)
 
 
-def _look(path: Path, card: Card, asked: Asked) -> Seen:
+def _read(seen: Sequence[Seen], reader: Reader, asked: Asked) -> Iterator[tuple[Seen, list[Finding]]]:
+    """One batch through the network; a picture that looks like something else is skipped after all."""
+    inputs = [one.inputs for one in seen if one.inputs]
+    looked = iter(reader.look([np.stack(batch) for batch in zip(*inputs, strict=True)]) if inputs else [])
+    for one in seen:
+        if not one.inputs:
+            yield one, []
+            continue
+        said = next(looked)
+        reason = None
+        if asked.scope and said.scoped and one.header is not None:
+            reason = judge_looks(with_age(said.scoped, one.header))
+        yield (replace(one, status="skipped", reason=reason), []) if reason else (one, said.findings)
+
+
+def _look(path: Path, cards: Sequence[Card], asked: Asked) -> Seen:
     """One file through scope and decoding. Never raises; the reasons are those of the node's decoder."""
     try:
-        return _decoded(path, card, asked)
+        return _decoded(path, cards, asked)
     except (Undecodable, Unreadable) as error:
         return Seen("failed", str(error))
     except MemoryError:
@@ -225,7 +248,7 @@ def _look(path: Path, card: Card, asked: Asked) -> Seen:
         return Seen("failed", f"The image can't be decoded ({type(error).__name__})")
 
 
-def _decoded(path: Path, card: Card, asked: Asked) -> Seen:
+def _decoded(path: Path, cards: Sequence[Card], asked: Asked) -> Seen:
     picture = is_picture(path)
     dataset = wrap(path, view=asked.view, age=asked.age) if picture else open_dataset(path)
     if asked.scope:
@@ -236,7 +259,7 @@ def _decoded(path: Path, card: Card, asked: Asked) -> Seen:
     image = read(dataset)
     if asked.scope and (reason := judge_picture(image)):
         return Seen("skipped", reason, picture=picture)
-    prepared = prepare(image, card)
-    if not np.isfinite(prepared).all():
+    inputs = tuple(prepare(image, card) for card in cards)
+    if not all(np.isfinite(prepared).all() for prepared in inputs):
         raise Undecodable("The header turns the pixels into values that are no numbers")
-    return Seen("analyzed", input=prepared, picture=picture)
+    return Seen("analyzed", inputs=inputs, header=slim(dataset), picture=picture)

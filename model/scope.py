@@ -2,16 +2,16 @@
 
 RULES lists every rule in the order in which they are asked; docs/scope.md prints the same list. The first
 that answers decides. Header rules come before picture rules, so that an image out of scope is skipped even
-where its pixels could not be decoded.
+where its pixels could not be decoded. The last is not asked here but learned (`model.guard`).
 
 Reasons are fit for an audit log: they quote words of our own lists, never the header's free text.
 """
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset
 
@@ -34,6 +34,7 @@ from model.words import (
 )
 
 if TYPE_CHECKING:
+    from model.guard import Scoped
     from model.pixels import Image
 
 CR_IMAGE = "1.2.840.10008.5.1.4.1.1.1"
@@ -52,11 +53,17 @@ OLDEST = 130
 """Years: an age above this, or below 0, is a typing error and counts as unknown."""
 
 OWN_NAME = "HILUM"
+UNLIKE = "The picture looks unlike those that the model was made for"
+STORED = ": stored, not analyzed"
+"""How a reason ends."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a site may decide. The word lists add to the built-in ones, in any case, single words."""
+    """What a site may decide. The word lists add to the built-in ones, in any case, single words.
+
+    `unknown_…`: `skip`, `analyze`, or `model`, which skips as far as the header is asked (see `doubt`).
+    """
 
     min_age: int = 18
     unknown_age: str = "analyze"
@@ -66,6 +73,16 @@ class Policy:
     other_body_words: tuple[str, ...] = ()
     frontal_words: tuple[str, ...] = ()
     other_view_words: tuple[str, ...] = ()
+
+    @property
+    def asks_guard(self) -> bool:
+        return "model" in (self.unknown_age, self.unknown_body_part, self.unknown_view)
+
+    def with_model_as(self, word: str) -> "Policy":
+        """With `skip` or `analyze` wherever it says `model`."""
+        names = ("unknown_age", "unknown_body_part", "unknown_view")
+        changes: dict[str, Any] = {name: word for name in names if getattr(self, name) == "model"}
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True)
@@ -83,9 +100,36 @@ def judge(dataset: Dataset, policy: Policy) -> str | None:
         return _first(HEADER, dataset, policy)
 
 
+def doubt(dataset: Dataset, policy: Policy) -> str | None:
+    """The reason of `judge` where the site leaves it to the guard (`model`) and nothing else is against the image."""
+    if not policy.asks_guard or judge(dataset, policy.with_model_as("analyze")):
+        return None
+    return judge(dataset, policy)
+
+
 def judge_picture(image: "Image") -> str | None:
     """Why a decoded picture is skipped; None where it is analyzed."""
     return _first(PICTURE, image)
+
+
+def with_age(scoped: "Scoped", dataset: Dataset) -> "Scoped":
+    """What the guard says, less its guess of a child where the header names the age: that has been judged by then."""
+    if scoped.grown is None:
+        return scoped
+    with quietly():
+        return scoped if age_in_years(dataset) is None else scoped.grown
+
+
+def judge_looks(scoped: "Scoped", doubted: str = "") -> str | None:
+    """Why a picture is skipped by the guard's word; None where it is analyzed. `doubted`: what `doubt` said."""
+    reason = _first(LOOKS, scoped)
+    return f"{doubted.partition(STORED)[0]}. {reason}" if reason and doubted else reason
+
+
+def flagged(scoped: "Scoped") -> str:
+    """What a result says of a strange picture where the site wants it analyzed all the same; else empty."""
+    reason = _unlike(scoped)
+    return f"{reason.partition(STORED)[0].rstrip('.')}: its scores may mean nothing." if reason else ""
 
 
 def _first(rules: Iterable[Rule], *arguments: object) -> str | None:
@@ -339,6 +383,10 @@ def _blank(image: "Image") -> str | None:
     return None
 
 
+def _unlike(scoped: "Scoped") -> str | None:
+    return (scoped.reason or f"{UNLIKE}{STORED}") if scoped.is_strange else None
+
+
 def _descriptions(dataset: Dataset) -> list[str]:
     """Free text about the exposure, the nearest to the image first."""
     found = [text(dataset, keyword) for keyword in _DESCRIPTIONS]
@@ -399,4 +447,11 @@ HEADER = (
     Rule("orientation", "Patient Orientation is not left-right by head-feet", _not_frontal_orientation),
 )
 PICTURE = (Rule("blank", "the decoded picture is blank or nearly blank", _blank),)
-RULES = (*STORED_ONLY, *HEADER, *PICTURE)
+LOOKS = (
+    Rule(
+        "unlike",
+        "the picture looks unlike those that the model was made for (learned); goes by learned",
+        _unlike,
+    ),
+)
+RULES = (*STORED_ONLY, *HEADER, *PICTURE, *LOOKS)

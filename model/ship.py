@@ -12,15 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from model import card, network
+from model import card, doubt, guard, network
 from model.card_text import Tree, toml, wrapped
 from model.classifier import Classifier
-from model.evaluate.auroc import Difference, Scores, auroc, operating_point, paired_difference
+from model.evaluate.auroc import Difference, Scores, auroc, enough, known, operating_point, paired_difference
+from model.evaluate.calibration import Calibration, at_stated_prevalence, calibration, pooled
+from model.evaluate.draws import draw
 from model.evaluate.floors import five_fold, floors
 from model.network import Weights
 from model.table import FOLDS, OPACITY, Table
+from model.train.exact import Rows
 from model.train.finish import blank_card
-from model.train.linear import FAIREST, MEANT, Trained, prepare
+from model.train.linear import FAIREST, MEANT, Judged, Trained, prepare
 from model.train.recipe import Recipe
 
 RECIPE = "the recipe"
@@ -35,15 +38,33 @@ Adults and frontal views only. Learnt from pictures of one American hospital, se
 that small nodules, fine lines and thin pneumothoraces are out of its sight. The labels of the 14 NIH
 findings were text-mined from reports and are often wrong: of the images labelled Pneumonia that
 radiologists read as well, about a third show an opacity. Only Lung Opacity was read by radiologists, on
-some 400 images. Findings are more frequent in these images than in any clinic: a score is not a
-probability. Portable (AP) films carry more disease here, and part of each score may be the look of a
-portable film. The training images were chosen by label, which flatters the model's figures. A low score
-rules nothing out. Never tested on another hospital's images.
+some 400 images. Scores are calibrated on these images, in which findings are more frequent than in any
+clinic: where they are rarer, scores are too high. Portable (AP) films carry more disease here, and part of
+each score may be the look of a portable film. The training images were chosen by label, which flatters the
+model's figures. A low score rules nothing out. Never tested on another hospital's images.
 """
 RULE = """
 Per finding by the rule {rule} on all images, each scored by a head that was fitted
 without its patient (so that all of them validate).
 """
+CALIBRATED = """
+Per finding a temperature and a shift of the logit, by maximum likelihood on all {images} images where the
+finding is known, each with its score from a head that was fitted without its patient. A score then says which
+share of such images has the finding, where the finding is as frequent as in these images. The rows are
+five-fold: the curves, too, were fitted without the patients whom they are judged by. Stated: the same scores
+moved to another prevalence, images weighted to it.
+"""
+DOUBT = """
+{heads} more heads, each fitted without one fold of the patients. A call is unsettled where they do not all
+make it. The rows are five-fold, by heads without the patients whom they are judged by.
+"""
+SCOPE = """
+Learnt on the features that the head reads. Rows are of pictures that took no part in fitting: five folds of
+patients for right pictures and all that was made from them, other sets whole.
+"""
+CURVE = ("share", "images", "lung_opacity", "mean_inside_c2")
+RARER = 4
+"""How many times rarer than here a finding is taken to be, where calibration is judged at another prevalence."""
 VGG = """
 The convolutions are VGG16's (configuration D), trained on ImageNet by Karen Simonyan and Andrew Zisserman,
 Visual Geometry Group, University of Oxford ("Very Deep Convolutional Networks for Large-Scale Image
@@ -70,19 +91,28 @@ def floor_scores(table: Table) -> dict[str, Scores]:
     return {name: five_fold(inputs, strength, table) for name, (inputs, strength) in floors(table).items()}
 
 
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What was measured beside the training, for the card."""
+
+    judged: Judged
+    """By `linear.cross_validate`."""
+    by_floor: Mapping[str, Scores]
+    """By `floor_scores`."""
+    curve: Sequence[tuple[float, ...]]
+    """By `linear.learning_curve`."""
+    scope: bytes
+    """The guard's file."""
+    scope_rows: Sequence[Tree]
+    """What it was measured to stop and to lose; as the card shows them."""
+
+
 def ship(
-    folder: Path,
-    recipe: Recipe,
-    trained: Trained,
-    base: Weights,
-    table: Table,
-    judged: tuple[Scores, Scores],
-    by_floor: Mapping[str, Scores],
+    folder: Path, recipe: Recipe, trained: Trained, base: Weights, table: Table, evidence: Evidence
 ) -> Tree:
     """Writes weights, card and licence into `folder`, and returns the card's tree.
 
-    `table`: all images that the recipe admits; `judged`: theirs by `linear.cross_validate`; `by_floor`: by
-    `floor_scores`.
+    `table`: all images that the recipe admits.
     """
     folder.mkdir(parents=True, exist_ok=True)
     blank = dataclasses.replace(blank_card(recipe), folder=folder)
@@ -90,12 +120,16 @@ def ship(
     network.write_weights(blank.weights_path, weights)
     (folder / LICENCE).write_text(licence(), encoding="utf-8")
     tree = card_tree(recipe, trained, table, blank.weights_path)
-    scores, calls = judged
-    tree["figures"] = {"rows": figures(recipe, table, scores, by_floor)}
+    judged = evidence.judged
+    tree["figures"] = {"rows": figures(recipe, table, judged.raw, evidence.by_floor)}
+    tree["calibration"]["rows"] = calibration_rows(table, judged.scores)
+    tree["curve"] = {"rows": [dict(zip(CURVE, map(_three, row), strict=True)) for row in evidence.curve]}
+    tree["scope"] = scope_tree(folder, evidence)
+    tree["doubt"] = doubt_tree(folder, table, trained, judged)
     for finding in tree["findings"]:
         column = table.names.index(finding["label"])
         truth = table.labels[:, column]
-        points = operating_point(truth, calls[:, column], 0.5)
+        points = operating_point(truth, judged.calls[:, column], 0.5)
         finding["sensitivity"], finding["specificity"] = points
     (folder / card.CARD).write_text(toml(tree), encoding="utf-8")
     checked = check_rows(table)
@@ -126,16 +160,23 @@ def measure(folder: Path, table: Table) -> Scores:
 
 
 def report(
-    folder: Path, table: Table, scores: Scores, by_floor: Mapping[str, Scores], file: Path, out: Path
+    folder: Path, table: Table, judged: Judged, by_floor: Mapping[str, Scores], file: Path, out: Path
 ) -> None:
-    """The page of figures of the model in `folder`, by the five-fold `scores`: report.html and report.json in `out`."""
+    """The page of figures of the model in `folder`, by five folds: report.html and report.json in `out`."""
     from model.evaluate import report
     from model.evaluate.draws import RESAMPLES
     from model.evaluate.judge import judge
 
     about = card.load(folder)
     judgement = judge(
-        table, scores, about.thresholds, by_floor, prevalences=[0.05], resamples=RESAMPLES, seed=0
+        table,
+        judged.scores,
+        about.thresholds,
+        by_floor,
+        prevalences=[0.05],
+        order=judged.raw,
+        resamples=RESAMPLES,
+        seed=0,
     )
     asked = report.Asked(
         card=about,
@@ -164,7 +205,7 @@ def card_tree(recipe: Recipe, trained: Trained, table: Table, weights: Path) -> 
         "limits": LIMITS,
         "weights": {
             "file": weights.name,
-            "sha256": "sha256:" + hashlib.sha256(data).hexdigest(),
+            "sha256": _sha256(data),
             "bytes": len(data),
             "licence": LICENCE,
         },
@@ -179,6 +220,7 @@ def card_tree(recipe: Recipe, trained: Trained, table: Table, weights: Path) -> 
             "of ImageNet subtracted.",
         },
         "thresholds": {"rule": RULE.format(rule=recipe.thresholds.rule)},
+        "calibration": {"method": "temperature", "how": CALIBRATED.format(images=len(table))},
         "data": {
             "source": "NIH ChestX-ray14, 300 x 300 pixels, with RSNA's readings of Lung Opacity on part of them",
             "min_age": recipe.min_age,
@@ -204,17 +246,96 @@ def card_tree(recipe: Recipe, trained: Trained, table: Table, weights: Path) -> 
             "left_behind": "an intercept a collection, so that no weight tells collections apart",
         },
         "credits": {"vgg": VGG, "nih": NIH, "rsna": RSNA},
-        "findings": [
-            {
-                "label": name,
-                "display": about.display[name],
-                "threshold": trained.thresholds[name],
-                "training_positive": int((table[name] == 1).sum()),
-                "training_known": int((~np.isnan(table[name])).sum()),
-            }
-            for name in recipe.labels
-        ],
+        "findings": [_finding(name, about.display[name], trained, table) for name in recipe.labels],
     }
+
+
+def _finding(name: str, display: str, trained: Trained, table: Table) -> Tree:
+    positive, known = int((table[name] == 1).sum()), int((~np.isnan(table[name])).sum())
+    curve = trained.curves[name]
+    return {
+        "label": name,
+        "display": display,
+        "threshold": trained.thresholds[name],
+        "temperature": round(curve.temperature, 4),
+        "shift": round(curve.shift, 4),
+        "prevalence": round(positive / known, 4),
+        "training_positive": positive,
+        "training_known": known,
+    }
+
+
+def calibration_rows(table: Table, scores: Scores) -> list[Tree]:
+    """How far scores are from shares: all findings pooled, then each, as frequent as here and RARER times rarer."""
+    draws = draw(table.patients)
+    rows = [{"of": "all findings pooled", **_ece(pooled(table, scores, draws))}]
+    for name in table.names:
+        truth, score, of = known(table, scores, draws, name)
+        if enough(truth):
+            share = float(truth.mean())
+            rarer = at_stated_prevalence(truth, score, share, share / RARER, of)
+            counted = {"images": len(truth), "positive": int(truth.sum())}
+            rows.append(
+                {"of": name, "stated": round(share, 4), **_ece(calibration(truth, score, of)), **counted}
+            )
+            rows.append({"of": name, "stated": round(share / RARER, 4), **_ece(rarer), **counted})
+    return rows
+
+
+def _three(value: float) -> float:
+    return round(float(value), 3)
+
+
+def scope_tree(folder: Path, evidence: Evidence) -> Tree:
+    """Writes the guard's file."""
+    (folder / guard.FILE).write_bytes(evidence.scope)
+    return {
+        "file": guard.FILE,
+        "sha256": _sha256(evidence.scope),
+        "how": SCOPE,
+        "rows": list(evidence.scope_rows),
+    }
+
+
+def _sha256(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def doubt_tree(folder: Path, table: Table, trained: Trained, judged: Judged) -> Tree:
+    """Writes the other heads, and says how often they leave a call open and how much oftener such a call is wrong."""
+    doubt.write(folder / doubt.FILE, [(head.kernel, head.bias) for head in trained.others])
+    known = ~np.isnan(table.labels)
+    wrong = (judged.calls != table.labels) & known
+    rows = [_unsettled("all findings", known, wrong, judged.unsettled == 1)]
+    for column, name in enumerate(table.names):
+        at = [column]
+        rows.append(_unsettled(name, known[:, at], wrong[:, at], judged.unsettled[:, at] == 1))
+    return {
+        "file": doubt.FILE,
+        "sha256": _sha256((folder / doubt.FILE).read_bytes()),
+        "how": DOUBT.format(heads=len(trained.others)),
+        "unsettled_an_image": round(float((judged.unsettled == 1).sum(axis=1).mean()), 3),
+        "rows": rows,
+    }
+
+
+def _unsettled(of: str, known: Rows, wrong: Rows, unsettled: Rows) -> Tree:
+    """All three (n, labels)."""
+    row: Tree = {"of": of, "calls": int(known.sum()), "unsettled": int((known & unsettled).sum())}
+    for key, part in (("wrong_unsettled", known & unsettled), ("wrong_settled", known & ~unsettled)):
+        if part.any():
+            row[key] = round(float(wrong[part].mean()), 4)
+    return row
+
+
+def _ece(found: Calibration) -> Tree:
+    figures = {
+        "ece": found.ece.value,
+        "low": found.ece.low,
+        "high": found.ece.high,
+        "by_chance": found.by_chance,
+    }
+    return {key: round(value, 4) for key, value in figures.items()}
 
 
 def figures(recipe: Recipe, table: Table, scores: Scores, by_floor: Mapping[str, Scores]) -> list[Tree]:
@@ -273,63 +394,3 @@ def licence() -> str:
         "These weights are no medical device. They come without warranty of any kind.",
     ]
     return "\n\n".join(part if part.startswith("#") else wrapped(part) for part in parts) + "\n"
-
-
-def table_of_figures(tree: Tree) -> str:
-    """A card's figures as Markdown, for docs/model.md."""
-    rows = tree["figures"]["rows"]
-
-    def cell(who: str, of: str, inside: str) -> str:
-        hit = [
-            row for row in rows if (row["who"], row["inside"]) == (who, inside) and row["of"].startswith(of)
-        ]
-        return "{auroc:.3f} [{low:.3f}, {high:.3f}], n {images}".format(**hit[0]) if hit else "-"
-
-    columns = [(OPACITY, "all"), (OPACITY, "PA"), (OPACITY, "AP"), ("mean of", "all"), ("mean of", FAIREST)]
-    lines = [
-        f"| AUROC [95 %] | {OPACITY} | the same, PA | the same, AP | mean of NIH findings | the same, inside c2 |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {who} | " + " | ".join(cell(who, of, inside) for of, inside in columns) + " |"
-        for who in dict.fromkeys(row["who"] for row in rows)
-    ]
-    lines += [
-        "",
-        "| finding | positive | threshold | sensitivity | specificity | AUROC | inside c2 |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for finding in tree["findings"]:
-        label = finding["label"]
-        points = [f"{finding[key]:.2f}" for key in ("sensitivity", "specificity")]
-        areas = [cell(RECIPE, label, "all"), cell(RECIPE, label, FAIREST)]
-        shown = [
-            finding["display"],
-            f"{finding['training_positive']}",
-            f"{finding['threshold']:.4g}",
-            *points,
-            *areas,
-        ]
-        lines.append("| " + " | ".join(shown) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def table_of_curve(curve: Sequence[tuple[float, ...]]) -> str:
-    """`linear.learning_curve` as Markdown, with what ten times the images would give if it went on as it goes."""
-    lines = [
-        f"| share of the training patients | images | {OPACITY} | mean inside {FAIREST} |",
-        "|---|---|---|---|",
-        *(f"| {share:g} | {images:.0f} | {a:.3f} | {b:.3f} |" for share, images, a, b in curve),
-    ]
-    sizes = np.log([images for _, images, _, _ in curve])
-    slopes = [np.polyfit(sizes, np.log([1 - row[column] for row in curve]), 1)[0] for column in (2, 3)]
-    ten = [1 - (1 - curve[-1][column]) * 10**slope for column, slope in zip((2, 3), slopes, strict=True)]
-    lines += [
-        "",
-        "What is missing to 1 falls as a power of the number of images "
-        f"({slopes[0]:.2f} and {slopes[1]:.2f}). If that went on, which no curve promises, ten times the images would "
-        f"give {ten[0]:.2f} and {ten[1]:.2f}, by frozen features. A DenseNet-121 that others trained on sixty times as "
-        "many images is reported at 0.84 to 0.87 and 0.79 here.",
-        "",
-    ]
-    return "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import Any
 
 from model.card import Card, load
 from model.errors import BadModel
+from node import active
 from node.settings import Settings
 
 MASKED = "***"
@@ -30,6 +31,11 @@ class Change:
     key: str
     old: Any
     new: Any
+
+
+def file_in(data_dir: Path) -> Path:
+    """Where the last start's values lie."""
+    return data_dir / "run" / "configuration.json"
 
 
 def since_last_start(file: Path, settings: Settings, *, is_new: bool) -> list[Change]:
@@ -53,9 +59,25 @@ def to_keep(settings: Settings) -> dict[str, Any]:
     return _values(settings)
 
 
+def know_model(file: Path, folder: Path) -> None:
+    """From now on the model in `folder` is what the last start ran: an activation has told the change, with its time
+    and who made it, and the next start would tell it as its own. Without that file nothing is known, nor put down."""
+    try:
+        before = json.loads(file.read_text())
+        temporary = file.with_suffix(".new")
+        temporary.write_text(json.dumps({**before, "model": _model(folder)}))
+        temporary.replace(file)
+    except (OSError, ValueError, TypeError):
+        return
+
+
 def _values(settings: Settings) -> dict[str, dict[str, Any]]:
     configuration = dict(_flat(json.loads(settings.model_dump_json())))
-    return {"config": configuration, "model": _model(settings.analyze.folder)}
+    try:
+        model = _model(active.folder(settings))
+    except BadModel:
+        model = {}
+    return {"config": configuration, "model": model}
 
 
 def _model(folder: Path) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from model import card
 from model.errors import BadModel
-from node import anchoring, log, show
+from node import active, anchoring, log, show
 from node.certificates import refuse_unusable
 from node.errors import BadEnvironment, HilumError
 from node.settings import (
+    UNGUARDED,
     Destination,
     DimseDestination,
     FolderDestination,
@@ -28,6 +29,7 @@ from node.settings import (
     Settings,
     WebDestination,
 )
+from node.shadow import trouble
 from node.state import locked, read_state, there
 from storage.errors import StorageError
 from storage.spool import Disk
@@ -82,6 +84,10 @@ def checks(settings: Settings) -> Iterator[Check]:
     if repository := settings.audit.repository:
         yield _tried("audit repository", lambda: _repository(repository))
     yield _tried("model", lambda: _model(settings))
+    if settings.analyze.shadow:
+        yield _tried("shadow", lambda: _shadow(settings))
+    if settings.scope.asks_guard:
+        yield _tried("scope", lambda: _guarded(settings))
     yield from _decoders()
     with ThreadPoolExecutor(8) as pool:
         yield from pool.map(lambda d: _destination(d, settings.node.ae_title), settings.destinations)
@@ -229,9 +235,53 @@ def _repository(repository: Repository) -> str:
 
 
 def _model(settings: Settings) -> str:
-    loaded = card.load(settings.analyze.folder)
+    """Which, how it is computed, whether its scores are calibrated, and who says what is in its scope."""
+    found = active.active(settings)
+    loaded = card.load(found.folder)
     card.verify(loaded)
-    return f"{loaded.name} {loaded.version}, {loaded.sha256}"
+    running = read_state(settings.node.data_dir)
+    runtime = running.runtime if running and running.runtime else settings.analyze.runtime
+    parts = [
+        f"{loaded.name} {loaded.version} ({found.origin}), {loaded.sha256}",
+        f"runtime {runtime}",
+        "calibrated" if loaded.is_calibrated else "not calibrated",
+        f"scope guard: {_guard(settings, loaded)}",
+    ]
+    if settings.report.intended_use == "marks" and loaded.architecture != card.VGG16:
+        parts.append(
+            '[report] intended_use is "marks", but an imported model has no marks: results show none'
+        )
+    return "; ".join(parts)
+
+
+def _guard(settings: Settings, loaded: card.Card) -> str:
+    if settings.scope.learned == "off" and not settings.scope.asks_guard:
+        return "off"
+    if loaded.scope:
+        return "its own"
+    lent = card.load(card.SHIPPED)
+    if lent.scope:
+        card.verify(lent)
+        return "that of the model that comes with Hilum"
+    return "none"
+
+
+def _guarded(settings: Settings) -> str:
+    """Whether somebody answers where the site leaves a question to the guard."""
+    if _guard(settings, card.load(active.folder(settings))) == "none":
+        raise _Fails(UNGUARDED)
+    return '"model" is answered by the guard'
+
+
+def _shadow(settings: Settings) -> str:
+    assert settings.analyze.shadow is not None
+    loaded = card.load(settings.analyze.shadow)
+    card.verify(loaded)
+    if why := trouble(settings.node.data_dir):
+        raise _Fails(f"{why}; it is tried again at the next start")
+    if loaded.identity == card.load(active.folder(settings)).identity:
+        raise _Fails(f"{loaded.name} {loaded.version} is the model that runs: there is nothing to compare")
+    return f"{loaded.name} {loaded.version}, {loaded.sha256}; sends nothing"
 
 
 def _decoders() -> Iterator[Check]:
@@ -343,7 +393,7 @@ def _repair(settings: Settings, requeue: bool) -> dict[str, object]:
     if not data_dir.is_dir():
         raise BadEnvironment(f"{data_dir} does not exist: there is nothing to repair")
     with locked(data_dir):
-        found = repair(settings, card.sha256_of(settings.analyze.folder), requeue=requeue)
+        found = repair(settings, active.sha256(settings), requeue=requeue)
     return {key: value for key, value in vars(found).items() if value}
 
 

@@ -20,6 +20,8 @@ from node.settings import Settings
 
 # a worker's exit code when the model folder is unusable
 NO_MODEL_EXIT = 10
+# and where another model was activated than the one that it has loaded
+NEW_MODEL_EXIT = 11
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,8 @@ def status(config: Config = None, as_json: Json = False) -> int:
     JSON: node (running, stopped), since, received, refused_associations, conflicts, jobs, studies (those that wait
     for one report) and deliveries (state: number), oldest_queued_seconds (0 when nothing waits), workers (ready,
     wanted), destinations (name: state, waiting, last_success, last_error; the state is up, down, or unknown where
-    nothing was ever sent), disk_free_bytes, problems (sentences).
+    nothing was ever sent), disk_free_bytes, model (name, version, sha256, from, since,
+    by, runtime, shadow), problems (sentences).
     """
     from node import show
     from node.state import read_state
@@ -322,9 +323,9 @@ def _told(error: Exception) -> tuple[str, int]:
     match error:
         case HilumError():
             return str(error), error.exit_code
-        case BadData():
+        case BadData() | BadModel():
             return str(error), 2
-        case BadModel() | NotFetched() | StorageError() if not isinstance(error, WrongState):
+        case NotFetched() | StorageError() if not isinstance(error, WrongState):
             return str(error), 3
         case typer.TyperException():
             return f"{error.format_message()} (see `hilum --help`)", 2

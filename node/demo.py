@@ -33,7 +33,7 @@ from rich.progress import (
 )
 
 from model import card
-from node import demo_pacs, log, show
+from node import active, demo_pacs, log, show
 from node.demo_pacs import Pacs
 from node.demo_xrays import Xray, chosen, phantoms, send
 from node.errors import NotHeld
@@ -85,7 +85,7 @@ def run(settings: Settings, files: Sequence[Path]) -> bool:
     Raises BadModel, and NotHeld if the node does not start or does not live.
     """
     log.configure("demo")
-    card.verify(card.load(settings.analyze.folder))
+    settings = _with_active_model(settings)
     folder = _results_folder()
     with _terminable(), tempfile.TemporaryDirectory(prefix="hilum-demo-") as made:
         work = Path(made)
@@ -105,6 +105,15 @@ def run(settings: Settings, files: Sequence[Path]) -> bool:
                 bars.update(bar, description="stopping the node")
     _tell(exposures, folder, invented=not files)
     return all(exposure.is_whole for exposure in exposures)
+
+
+def _with_active_model(settings: Settings) -> Settings:
+    """The demo's node has a data folder of its own, and reads with the model that the configured node reads with.
+    Raises BadModel."""
+    folder = active.folder(settings)
+    card.verify(card.load(folder))
+    analyze = settings.analyze.model_copy(update={"model": folder, "shadow": None})
+    return settings.model_copy(update={"analyze": analyze})
 
 
 def _results_folder() -> Path:

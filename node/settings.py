@@ -23,10 +23,13 @@ from pydantic import (
     model_validator,
 )
 
-from model.card import SHIPPED
 from node.errors import Misuse
 
 DEFAULT_FILE = Path("config.toml")
+UNGUARDED = (
+    '[scope] says "model", but neither the model that runs nor the one that comes with Hilum knows what it was made '
+    'for: it counts as "skip"'
+)
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -48,15 +51,6 @@ def _ae_title(value: str) -> str:
     if not 1 <= len(value) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
         raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
     return value
-
-
-def _not_yet(*words: object) -> BeforeValidator:
-    def check(value: object) -> object:
-        if value in words:
-            raise ValueError(f"{value!r} is not built yet in this version; leave it out")
-        return value
-
-    return BeforeValidator(check)
 
 
 def _is_local(host: str) -> bool:
@@ -81,7 +75,7 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)+$", max_length=64)]
 Name = Annotated[str, AfterValidator(_name)]
-Unknown = Annotated[Literal["skip", "analyze"], _not_yet("model")]
+Unknown = Literal["skip", "analyze", "model"]
 DicomResult = Literal["sr", "text-sr", "sc", "gsps", "ko", "pdf", "not-analyzed"]
 TextResult = Literal["json", "fhir"]
 SrClass = Literal["comprehensive3d", "comprehensive", "enhanced"]
@@ -153,13 +147,11 @@ class Analyze(_Section):
     workers: Annotated[int, Field(ge=0, le=64)] = 1
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
     max_wait_seconds: Annotated[float, Field(ge=0, le=60)] = 0
-    # None: the model that comes with Hilum
+    # None: what was activated, else the model that comes with Hilum (`node.active`)
     model: Path | None = None
-
-    @property
-    def folder(self) -> Path:
-        """The model's folder."""
-        return self.model or SHIPPED
+    # a model that reads what the first has read, is logged, and sends nothing
+    shadow: Path | None = None
+    runtime: Literal["auto", "tensorflow", "openvino"] = "auto"
 
 
 class DimseDestination(_Section):
@@ -285,7 +277,13 @@ class Scope(_Section):
     unknown_age: Unknown = "analyze"
     unknown_body_part: Unknown = "skip"
     unknown_view: Unknown = "skip"
+    # what is done with a picture that looks unlike what the model was made for
+    learned: Literal["skip", "flag", "off"] = "skip"
     words: Words = Words()
+
+    @property
+    def asks_guard(self) -> bool:
+        return "model" in (self.unknown_age, self.unknown_body_part, self.unknown_view)
 
 
 class Report(_Section):
@@ -384,6 +382,11 @@ class Settings(_Section):
     watch: Watch = Watch()
     storage: Storage = Storage()
 
+    @property
+    def cache_folder(self) -> Path:
+        """What can be made again: networks that were converted for another runtime."""
+        return self.node.data_dir / "cache"
+
     @model_validator(mode="before")
     @classmethod
     def _kind_defaults_to_dimse(cls, value: Any) -> Any:
@@ -453,8 +456,7 @@ def load(file: Path | None = None) -> Settings:
 def _anchored(settings: Settings, folder: Path) -> Settings:
     destinations = tuple(_anchored_destination(d, folder) for d in settings.destinations)
     node = settings.node.model_copy(update={"data_dir": folder / settings.node.data_dir})
-    model = settings.analyze.model and folder / settings.analyze.model
-    analyze = settings.analyze.model_copy(update={"model": model})
+    analyze = _with_files(settings.analyze, folder, "model", "shadow")
     tls = settings.receive.tls and _with_files(settings.receive.tls, folder, "certificate", "key", "ca_file")
     receive = settings.receive.model_copy(update={"tls": tls})
     repository = settings.audit.repository and _with_files(

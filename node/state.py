@@ -30,6 +30,8 @@ class NodeState:
     ae_title: str
     workers: dict[str, int]
     problem: str = ""
+    # what the workers compute with, once one is ready
+    runtime: str = ""
 
 
 def read_state(data_dir: Path) -> NodeState | None:

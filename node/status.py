@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from node import show
+from node import active, show
 from node.anchoring import problems as anchoring_problems
 from node.atna.condition import Forwarding
 from node.atna.condition import look as forwarding
 from node.settings import Settings
+from node.shadow import trouble
 from node.state import NodeState, there
 from storage.clock import Clock
 from storage.commitments import Awaited
@@ -42,6 +43,8 @@ class Status:
     # by destination: what it was delivered and has not committed to yet
     awaited: dict[str, Awaited]
     disk_free_bytes: int
+    # name, version, sha256, from, since, by, runtime, shadow
+    model: dict[str, Any]
     # where [audit.repository] is set
     repository: Forwarding | None
     problems: tuple[str, ...]
@@ -128,6 +131,7 @@ def collect(
         destinations=destinations,
         awaited=counted.awaited,
         disk_free_bytes=free,
+        model=_model(settings, running),
         repository=counted.repository,
         problems=tuple(
             _problems(
@@ -145,6 +149,15 @@ def collect(
         + ((counted.repository.problem,) if counted.repository and counted.repository.problem else ())
         + counted.audit_problems,
     )
+
+
+def _model(settings: Settings, running: NodeState | None) -> dict[str, Any]:
+    """The model that runs, or would at the next start; what it is computed with, or is to be; its shadow."""
+    shadow = None
+    if settings.analyze.shadow:
+        shadow = {"folder": str(settings.analyze.shadow), "problem": trouble(settings.node.data_dir) or None}
+    runtime = running.runtime if running and running.runtime else settings.analyze.runtime
+    return {**active.told(settings), "runtime": runtime, "shadow": shadow}
 
 
 def _count(settings: Settings, names: list[str]) -> _Counted:
@@ -189,6 +202,10 @@ def _problems(
         )
     elif running.problem:
         found.append(running.problem)
+    if why := active.told(settings).get("problem"):
+        found.append(f"the model can't be used: {why}")
+    if settings.analyze.shadow and (why := trouble(settings.node.data_dir)):
+        found.append(f"there is no shadow: {why}; it is tried again at the next start")
     floor = settings.receive.min_free_bytes
     if free < floor:
         found.append(
@@ -225,6 +242,7 @@ def describe(status: Status) -> None:
     since = f" since {show.when(datetime.fromisoformat(status.since))}" if status.since else ""
     print(f"node        {status.node}{since}")
     print(f"workers     {status.workers['ready']} of {status.workers['wanted']} ready")
+    print(f"model       {_model_line(status.model)}")
     print(f"received    {status.received} objects; {status.refused_associations} associations refused")
     print(f"jobs        {_counts(status.jobs)}")
     if any(status.studies.values()):
@@ -247,6 +265,11 @@ def describe(status: Status) -> None:
         )
     for problem in status.problems:
         print(f"! {problem}")
+
+
+def _model_line(model: dict[str, Any]) -> str:
+    shadow = f"; shadow {model['shadow']['folder']}" if model["shadow"] else ""
+    return f"{active.sentence(model)}; runtime {model['runtime']}{shadow}"
 
 
 def _counts(counted: dict[str, int]) -> str:

@@ -24,13 +24,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from model import card
-from node import anchoring, log, recover
+from node import activate, active, anchoring, log, recover
 from node.certificates import refuse_unusable
-from node.changes import since_last_start, to_keep
-from node.child import NO_MODEL_EXIT
+from node.changes import file_in, since_last_start, to_keep
+from node.child import NEW_MODEL_EXIT, NO_MODEL_EXIT
 from node.errors import BadEnvironment, Misuse
 from node.settings import Settings
+from node.shadow import forget_trouble
 from node.state import NodeState, locked
 from storage.audit import erase
 from storage.audit.seal import seal_all
@@ -61,6 +61,11 @@ class Process:
     deaths: int = 0
     again_at: float = 0.0
     model_failures: int = 0
+
+    @property
+    def runtime(self) -> str:
+        """What a worker computes with; it says so when it is ready."""
+        return " ".join(self.said.decode(errors="replace").split()[1:2])
 
     @property
     def owner(self) -> str:
@@ -160,7 +165,9 @@ class Supervisor:
         for stale in (settings.node.data_dir / "run").glob("reindex-*"):
             shutil.rmtree(stale, ignore_errors=True)
         anchoring.at_start(self._store, settings)
-        model = card.sha256_of(settings.analyze.folder)
+        forget_trouble(settings.node.data_dir)
+        activate.settle(self._store, settings)
+        model = active.sha256(settings)
         found = recover.after_stop(self._store, settings, model)
         if found.anything:
             log.get().warning("recovered", **{k: v for k, v in found.detail().items() if isinstance(v, int)})
@@ -264,6 +271,10 @@ class Supervisor:
                 continue
             was_ready = process.is_ready
             self._bury(process)
+            if code == NEW_MODEL_EXIT:
+                log.get().info("another model is active: started again with it", name=process.name)
+                self._start(process)
+                continue
             if process is self._receiver and not was_ready and not process.deaths and code in {2, 3}:
                 return code
             settled = was_ready and now - process.started > SETTLED_SECONDS
@@ -306,9 +317,10 @@ class Supervisor:
             return
         self._leases_at = now + LEASE_CHECK_SECONDS
         try:
+            activate.settle(self._store, self._settings)
             with self._store.database.read() as tx:
                 late = [*self._store.jobs.expired(tx), *self._store.studies.expired(tx)]
-        except Unavailable:
+        except (Unavailable, OSError):
             return
         for process in self._workers:
             if process.popen is not None and process.owner in late:
@@ -329,6 +341,7 @@ class Supervisor:
             ae_title=self._settings.node.ae_title,
             workers={"ready": sum(p.is_ready for p in self._workers), "wanted": len(self._workers)},
             problem=problem,
+            runtime=next((p.runtime for p in self._workers if p.is_ready), ""),
         )
         if state != self._told:
             _write(self._settings.node.data_dir / "run" / "node.json", asdict(state))
@@ -361,7 +374,7 @@ class Supervisor:
 
     @property
     def _configuration_file(self) -> Path:
-        return self._settings.node.data_dir / "run" / "configuration.json"
+        return file_in(self._settings.node.data_dir)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop = True

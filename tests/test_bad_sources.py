@@ -195,7 +195,7 @@ def all_made(pipeline: Pipeline, settings: Settings, case: str, file: Path, outc
     kinds = sorted({*KINDS[use], NOT_ANALYZED})
     wanted = [(kind, "comprehensive3d" if kind == "sr" else "") for kind in kinds]
     walked = walk_file(file, Limits(), set(standard_storage()))
-    using = Pipeline(settings, pipeline.classifier, pipeline._decoders)
+    using = Pipeline(settings, pipeline.reader, pipeline._decoders)
     if outcome.status == "analyzed":
         results = using.report([(walked.content_hash, outcome)], wanted, Occasion(AT))
     else:

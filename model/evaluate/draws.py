@@ -51,6 +51,14 @@ class Draws:
         chunks = range(0, len(self.weights), CHUNK)
         return np.concatenate([self.weights[at : at + CHUNK].astype(np.float64) @ each for at in chunks])
 
+    def sums_by(self, place: NDArray[np.int64], values: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Sums of one column within each of k places: (n,) places from 0 on, (n,) -> (1 + resamples, k)."""
+        patients, k = self.weights.shape[1], int(place.max()) + 1
+        each = np.bincount(self.person * k + place, np.asarray(values, np.float64), patients * k)
+        each = each.reshape(patients, k)
+        chunks = range(0, len(self.weights), CHUNK)
+        return np.concatenate([self.weights[at : at + CHUNK].astype(np.float64) @ each for at in chunks])
+
 
 def draw(patients: NDArray[np.str_], resamples: int = RESAMPLES, seed: int = 0) -> Draws:
     """`resamples` times as many patients as there are, with replacement. An image that names none is a patient."""

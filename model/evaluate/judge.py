@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.evaluate.auroc import Difference, Scores, areas, counts, difference, enough, known, mean, ranked
-from model.evaluate.calibration import Calibration, calibration
+from model.evaluate.calibration import Calibration, at_stated_prevalence, calibration, pooled
 from model.evaluate.confusion import Confusion, confusion
 from model.evaluate.curves import Curve, Decision, decision, precision_recall, roc
 from model.evaluate.draws import Drawn, Draws, Estimate, draw, estimate
@@ -14,6 +14,16 @@ from model.evaluate.subgroups import Rows, subgroups
 from model.table import Table
 
 ALL = "all"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Calibration where the finding has another prevalence; see `calibration.at_stated_prevalence`."""
+
+    fitted: float
+    """For which the scores hold: the card's, or that of the images judged where the card says none."""
+    prevalence: float
+    calibration: Calibration
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class Label:
     average_precision: Estimate | None = None
     at_threshold: Confusion | None = None
     calibration: Calibration | None = None
+    elsewhere: tuple["Elsewhere", ...] = ()
     roc: Curve | None = None
     precision_recall: Curve | None = None
     decision: Decision | None = None
@@ -58,6 +69,8 @@ class Judgement:
     """`all` -> `all`; view, sex, age, collection -> value -> that part of the images."""
     floors: dict[str, dict[str, Floor]]
     """Floor -> `all`, and each collection -> its figures there."""
+    pooled: Calibration | None
+    """Of all labels in one set of bins; None where nothing is known."""
 
 
 def judge(
@@ -67,17 +80,25 @@ def judge(
     floors: Mapping[str, Scores],
     *,
     prevalences: Sequence[float],
+    fitted: Mapping[str, float] | None = None,
+    order: Scores | None = None,
     resamples: int,
     seed: int,
 ) -> Judgement:
-    """`scores` and each floor's: (n, labels of the table), none NaN."""
+    """`scores` and each floor's: (n, labels of the table), none NaN. `order`: what ranks the images, where scores of
+    several models are judged together, whose curves shift them against each other; else the scores do.
+
+    `prevalences`: stated ones, at which predictive values and calibration are asked for too. `fitted`: label -> the
+    prevalence for which its scores hold, that of these images where it says none.
+    """
     draws = draw(table.patients, resamples, seed)
     everyone = {ALL: {ALL: np.ones(len(table), np.bool_)}}
     groups = everyone | subgroups(table)
-    overall = areas(table, scores, draws)
+    order = scores if order is None else order
+    overall = areas(table, order, draws)
 
     def within(rows: Rows) -> dict[str, Drawn]:
-        return overall if rows.all() else areas(table.only(rows), scores[rows], draws.only(rows))
+        return overall if rows.all() else areas(table.only(rows), order[rows], draws.only(rows))
 
     drawn = {kind: {value: within(rows) for value, rows in parts.items()} for kind, parts in groups.items()}
     inside = {value: rows for value, rows in groups["collection"].items() if not rows.all()}
@@ -85,7 +106,17 @@ def judge(
     of_model = drawn[ALL] | drawn["collection"]
     return Judgement(
         labels={
-            name: _label(table, scores, thresholds[name], draws, name, prevalences, seed)
+            name: _label(
+                table,
+                scores,
+                order,
+                thresholds[name],
+                draws,
+                name,
+                prevalences,
+                (fitted or {}).get(name),
+                seed,
+            )
             for name in table.names
         },
         parts={
@@ -96,23 +127,28 @@ def judge(
             floor: {where: _floor(table, of_model[where], by, draws, rows) for where, rows in fair.items()}
             for floor, by in floors.items()
         },
+        pooled=None if np.isnan(table.labels).all() else pooled(table, scores, draws, seed=seed),
     )
 
 
 def _label(
     table: Table,
     scores: Scores,
+    order: Scores,
     threshold: float,
     draws: Draws,
     name: str,
     prevalences: Sequence[float],
+    fitted: float | None,
     seed: int,
 ) -> Label:
     truth, score, of = known(table, scores, draws, name)
     images, positive = len(truth), int((truth == 1).sum())
     if not enough(truth):
         return Label(images, positive)
-    area, precision = ranked(truth, score, of)
+    _, place, _ = known(table, order, draws, name)
+    area, precision = ranked(truth, place, of)
+    here = fitted or positive / images
     return Label(
         images,
         positive,
@@ -120,8 +156,13 @@ def _label(
         average_precision=estimate(precision),
         at_threshold=confusion(truth, score, threshold, of, prevalences),
         calibration=calibration(truth, score, of, seed=seed),
-        roc=roc(truth, score),
-        precision_recall=precision_recall(truth, score),
+        elsewhere=tuple(
+            Elsewhere(here, there, at_stated_prevalence(truth, score, here, there, of, seed=seed))
+            for there in prevalences
+            if 0 < there < 1
+        ),
+        roc=roc(truth, place),
+        precision_recall=precision_recall(truth, place),
         decision=decision(truth, score, of),
     )
 

@@ -58,6 +58,8 @@ def figures(asked: Asked, judgement: Judgement) -> dict[str, Any]:
         "threshold_rule": asked.rule,
         "floors_fitted_on": asked.fitted,
         "limits": list(limits(asked.table, asked.split, len(asked.unreadable), judgement)),
+        "calibrated": asked.card.calibrated_how,
+        "calibration_of_all_labels_pooled": judgement.pooled and asdict(judgement.pooled),
         "labels": {name: asdict(label) for name, label in judgement.labels.items()},
         "parts": {
             kind: {
@@ -112,6 +114,9 @@ def lines(asked: Asked, judgement: Judgement, page: Path) -> str:
         if part.mean:
             where = "over all images" if name == ALL else f"inside collection {name}"
             found.append(f"mean AUROC of {len(part.labels)} labels {where}: {part.mean}")
+    if whole := judgement.pooled:
+        without = "" if asked.card.is_calibrated else "; the card has no calibration"
+        found.append(f"ECE of all labels pooled: {whole.ece}, {whole.by_chance:.3f} by chance{without}")
     return "\n".join([*found, f"report: {page}"])
 
 
@@ -138,7 +143,7 @@ def page(asked: Asked, judgement: Judgement) -> Page:
     _labels(made, judgement)
     _floors(made, asked, judgement)
     _thresholds(made, asked, judgement)
-    _calibration(made, judgement)
+    _calibration(made, asked, judgement)
     made.heading("Curves")
     for name, label in pictured(judgement).items():
         made.picture(
@@ -253,23 +258,50 @@ def _thresholds(made: Page, asked: Asked, judgement: Judgement) -> None:
         )
 
 
-def _calibration(made: Page, judgement: Judgement) -> None:
+def _calibration(made: Page, asked: Asked, judgement: Judgement) -> None:
     made.heading("Is a score a probability?")
+    made.text(
+        f"The card's calibration: {asked.card.calibrated_how}"
+        if asked.card.is_calibrated
+        else "The card has no calibration: scores are what the network says. `hilum model calibrate` fits one."
+    )
+    if whole := judgement.pooled:
+        made.text(
+            f"All labels pooled, {sum(each.images for each in whole.bins)} scores: ECE {whole.ece}, by chance "
+            f"{whole.by_chance:.3f}; Brier score {whole.brier}, of the prevalences {whole.brier_of_prevalence:.3f}."
+        )
     made.text(
         "Brier score: mean squared distance of score and truth, beside that of a score that says the prevalence every "
         "time. ECE: mean distance of score and share over ten bins of equally many images, beside the one that a "
         "perfectly calibrated score would show by chance on as many images. A drawing of patients adds chance of its "
         "own, so that the interval of an ECE lies high."
     )
+    measured = {name: label for name, label in judgement.labels.items() if label.calibration}
     made.table(
         "Calibration",
         ["label", "Brier", "of the prevalence", "ECE", "by chance"],
         [
             (name, found.brier, found.brier_of_prevalence, found.ece, found.by_chance)
-            for name, label in judgement.labels.items()
-            if (found := label.calibration)
+            for name, found in [
+                ("all pooled", judgement.pooled),
+                *((name, label.calibration) for name, label in measured.items()),
+            ]
+            if found
         ],
     )
+    stated = next(iter(measured.values())).elsewhere if measured else ()
+    for place, each in enumerate(stated):
+        made.table(
+            f"Calibration at a prevalence of {each.prevalence:g}, scores moved to it, images weighted to it, if "
+            "patients are alike there",
+            ["label", "scores held for", "Brier", "of the prevalence", "ECE", "by chance"],
+            [
+                (name, x.fitted, x.calibration.brier, x.calibration.brier_of_prevalence, x.calibration.ece,
+                 x.calibration.by_chance)
+                for name, label in measured.items()
+                for x in [label.elsewhere[place]]
+            ],
+        )  # fmt: skip
 
 
 def _subgroups(made: Page, judgement: Judgement) -> None:

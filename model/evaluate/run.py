@@ -6,23 +6,22 @@ What decides (thresholds, floors) comes from rows outside the split that is judg
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from model import card
-from model.data.split import check_no_leak
 from model.errors import BadData
 from model.evaluate import report, thresholds
 from model.evaluate.auroc import Scores, enough, operating_point
 from model.evaluate.draws import RESAMPLES
 from model.evaluate.floors import MOST_FITTED, as_found, fitted, five_fold, floors
 from model.evaluate.judge import ALL, judge
-from model.evaluate.scores import Scored, image_name, score
+from model.evaluate.rows import names_of, open_shared, rows_of
+from model.evaluate.scores import Scored, score
 from model.evaluate.subgroups import Rows
 from model.evaluate.thresholds import KEEP, Chosen
-from model.table import Table, open_table
+from model.table import Table
 
 LEARN = ("train", "validation")
 """Splits that floors may be fitted on, the judged one aside."""
@@ -50,21 +49,18 @@ def evaluate(
     """
     _check(split, validation, rule, write_card)
     about = card.load(folder)
-    table = open_table(file, images)
-    check_no_leak(table)
-    shared = tuple(label for label in about.labels if label in table.names)
-    if not shared:
-        raise BadData(f"{file}: has none of the model's labels; they are {', '.join(about.labels)}")
-    table = _labels(table, shared)
-    judged = _rows(file, table, split)
-    choosing = np.zeros(len(table), np.bool_) if rule == KEEP else _rows(file, table, validation)
+    table = open_shared(file, images, about.labels)
+    judged = rows_of(file, table, split)
+    choosing = np.zeros(len(table), np.bool_) if rule == KEEP else rows_of(file, table, validation)
 
     wanted = np.flatnonzero(judged | choosing)
     scored = score(about, tuple(table.images[row] for row in wanted), images, out)
     scores = np.full(table.labels.shape, np.nan)
-    scores[wanted] = scored.scores[:, [about.labels.index(name) for name in shared]]
+    scores[wanted] = scored.scores[:, [about.labels.index(name) for name in table.names]]
     read = ~np.isnan(scores).any(axis=1)
-    unreadable = {name: why for name, why in scored.reasons.items() if name in _names(table, judged, images)}
+    unreadable = {
+        name: why for name, why in scored.reasons.items() if name in names_of(table, judged, images)
+    }
     judged, choosing = judged & read, choosing & read
     if not judged.any():
         raise BadData(f"{images}: none of the images of split {split} could be read; {_first(scored)}")
@@ -78,6 +74,7 @@ def evaluate(
         chosen.thresholds,
         by_floor,
         prevalences=prevalences,
+        fitted=about.prevalence,
         resamples=resamples,
         seed=seed,
     )
@@ -88,7 +85,7 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         table=test,
-        left_out=tuple(label for label in about.labels if label not in shared),
+        left_out=tuple(label for label in about.labels if label not in table.names),
         unreadable=unreadable,
         rule=chosen.words or about.rule,
         fitted=fitted_on,
@@ -116,28 +113,6 @@ def _check(split: str, validation: str, rule: str, write_card: bool) -> None:
             f"--rule {rule}: thresholds are chosen on images that are not judged, and --split {split} and "
             f"--validation {validation} share some; name two splits"
         )
-
-
-def _rows(file: Path, table: Table, split: str) -> Rows:
-    if split == ALL:
-        return np.ones(len(table), np.bool_)
-    rows: Rows = table.splits == split
-    if not (table.splits != "").any():
-        raise BadData(
-            f"{file}: no row says its split; make them with `hilum model data split`, or pass --split all"
-        )
-    if not rows.any():
-        there = ", ".join(sorted(str(name) for name in np.unique(table.splits) if name))
-        raise BadData(f"{file}: no image is of the split {split!r}; there are {there}")
-    return rows
-
-
-def _labels(table: Table, names: tuple[str, ...]) -> Table:
-    return replace(table, names=names, labels=np.stack([table[name] for name in names], axis=1))
-
-
-def _names(table: Table, rows: Rows, root: Path) -> set[str]:
-    return {image_name(table.images[row], root) for row in np.flatnonzero(rows)}
 
 
 def _first(scored: Scored) -> str:

@@ -1,8 +1,10 @@
 """A model's scores on a table's images, kept in a file so that no image is scored twice.
 
-scores.csv: image, a column a label of the model, bytes (the file's size), reason (why an image has no scores). Rows are
+scores.csv: image, a column a label of the model, bytes (the file's size), reason (why an image has no scores). The
+scores are raw: what the network says, before any calibration, which is the card's and may be another tomorrow. Rows are
 added batch by batch; a run that was killed goes on after the last whole row. scores.json beside it says which model's
-they are: weights, network and input, not its thresholds. Scores of another model are thrown away.
+they are (weights, network and input, not its thresholds and its calibration) and that they are raw; all others are
+thrown away.
 """
 
 import csv
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import pixels
+from model.calibrate import shares
 from model.card import Card, verify
 from model.classifier import Classifier
 from model.errors import ModelError
@@ -26,24 +29,31 @@ from model.progress import steps
 
 BATCH = 8
 SCORES, WHOSE = "scores.csv", "scores.json"
+HOLDS = "raw"
+"""What scores.json says of the scores; older files say nothing, and theirs may be calibrated."""
 
-NO_MATTER = {"name", "version", "intended_use", "limits", "folder", "display", "thresholds", "rule"}
-"""Of a card: what can change without changing a score."""
+NO_MATTER = {
+    "name", "version", "intended_use", "limits", "folder", "display", "thresholds", "rule",
+    "calibrations", "prevalence", "calibrated_how", "scope", "scope_sha256", "doubt", "doubt_sha256",
+}  # fmt: skip
+"""Of a card: what can change without changing what the network says of a finding."""
 
 
 @dataclass(frozen=True)
 class Scored:
     labels: tuple[str, ...]
     """The model's."""
-    scores: NDArray[np.float64]
+    raw: NDArray[np.float64]
     """(n, labels), in the order of the images asked for; NaN where an image could not be read."""
+    scores: NDArray[np.float64]
+    """The same, calibrated as the card says: what a person would see."""
     reasons: dict[str, str]
     """Image -> why it could not be read."""
 
 
 @dataclass(frozen=True)
 class _Row:
-    scores: tuple[float, ...] | None
+    raw: tuple[float, ...] | None
     size: int
     reason: str
 
@@ -71,14 +81,15 @@ def score(card: Card, images: tuple[Path, ...], root: Path, out: Path) -> Scored
             for at in steps("Scoring", starts):
                 for name, row in _scored(model, wanted[at : at + BATCH]):
                     kept[name] = row
-                    cells = row.scores or [""] * len(card.labels)
+                    cells = row.raw or [""] * len(card.labels)
                     writer.writerow([name, *cells, row.size, row.reason])
                 file.flush()
 
     unknown = (np.nan,) * len(card.labels)
-    scores = np.array([kept[name].scores or unknown for name in names], np.float64)
-    reasons = {name: kept[name].reason for name in names if kept[name].scores is None}
-    return Scored(card.labels, scores.reshape(len(names), len(card.labels)), reasons)
+    raw = np.array([kept[name].raw or unknown for name in names], np.float64)
+    raw = raw.reshape(len(names), len(card.labels))
+    reasons = {name: kept[name].reason for name in names if kept[name].raw is None}
+    return Scored(card.labels, raw, shares(card.calibrations, card.labels, raw), reasons)
 
 
 def _scored(model: Classifier, batch: list[tuple[Path, str]]) -> Iterator[tuple[str, _Row]]:
@@ -94,16 +105,21 @@ def _scored(model: Classifier, batch: list[tuple[Path, str]]) -> Iterator[tuple[
             yield name, _Row(None, _size(image), error.strerror or type(error).__name__)
     if pictures:
         for (image, name), findings in zip(read, model.predict(np.stack(pictures)), strict=True):
-            yield name, _Row(tuple(finding.score for finding in findings), _size(image), "")
+            yield name, _Row(tuple(finding.raw for finding in findings), _size(image), "")
+
+
+def network_of(card: Card) -> str:
+    """A hash of all that decides what the network says of an image: alike in two cards, one set of scores will do."""
+    matters = {key: value for key, value in asdict(card).items() if key not in NO_MATTER}
+    return hashlib.sha256(json.dumps(matters, sort_keys=True).encode()).hexdigest()
 
 
 def _kept(card: Card, out: Path) -> dict[str, _Row]:
     """What an earlier run left for the same model; else an empty file is begun."""
     file, whose = out / SCORES, out / WHOSE
-    matters = {key: value for key, value in asdict(card).items() if key not in NO_MATTER}
-    model = hashlib.sha256(json.dumps(matters, sort_keys=True).encode()).hexdigest()
+    model = network_of(card)
     try:
-        same = json.loads(whose.read_text(encoding="utf-8")) == {"model": model}
+        same = json.loads(whose.read_text(encoding="utf-8")) == {"model": model, "scores": HOLDS}
         whole = file.read_bytes()
     except (OSError, ValueError):
         same, whole = False, b""
@@ -112,7 +128,7 @@ def _kept(card: Card, out: Path) -> dict[str, _Row]:
         first = io.StringIO()
         csv.writer(first, lineterminator="\n").writerow(["image", *card.labels, "bytes", "reason"])
         replace(file, first.getvalue())
-        replace(whose, json.dumps({"model": model}) + "\n")
+        replace(whose, json.dumps({"model": model, "scores": HOLDS}) + "\n")
         return {}
     ends = whole.rfind(b"\n") + 1
     if ends < len(whole):  # the last row was half written

@@ -1,4 +1,4 @@
-"""The end of a run: the best weights as a model folder, thresholds chosen on the validation images, and a report.
+"""The end of a run: the best weights as a model folder, calibration and thresholds by the validation images, a report.
 
 What is measured here is what is shipped: the weights as the file has them (float16, standardization folded in), by the
 network that a node would build from the card.
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from model import network
-from model.card import CARD, Card
+from model.calibrate import Doubles, shares
+from model.card import CARD, METHODS, Card
 from model.card_text import toml
 from model.network import Weights
 from model.page import Page, replace
+from model.recalibrate.fit import fit, with_curves
 from model.train import tuned
 from model.train.augment import AS_IT_IS
 from model.train.checkpoint import State
@@ -38,8 +40,9 @@ clinical decision.
 LIMITS = """
 Trained by `hilum model train` and judged on its validation images only, which also chose the epoch and the thresholds:
 the figures here flatter it. Nothing is known about other hospitals, devices or ages than those of its training images.
-A score is not a probability. Judge it by `hilum model evaluate` on patients that it never saw, and say here what that
-found.
+Scores are calibrated on these validation images, for the prevalence that they have, which the card names: where a
+finding is rarer, scores are too high, until `hilum model calibrate` has moved them. Judge it by `hilum model evaluate`
+on patients that it never saw, and say here what that found.
 """
 WORDS = {
     "f1": "maximal F1",
@@ -77,8 +80,10 @@ def blank_card(recipe: Recipe) -> Card:
 def finish(run: Run, state: State, out: Path, facts: dict[str, Any]) -> str:
     """Writes model folder and report into `out`; returns the line for the person."""
     card = write_weights(run.recipe, state.weights, out / "model")
-    scores = _validation_scores(run, card)
-    truth = np.where(np.isnan(scores), np.nan, run.table.labels[run.validation])
+    raw = _validation_scores(run, card)
+    truth = np.where(np.isnan(raw), np.nan, run.table.labels[run.validation])
+    card = _calibrated(run, card, truth, raw)
+    scores = shares(card.calibrations, card.labels, raw.astype(np.float64))
     thresholds = _thresholds(run.recipe, truth, scores)
     card = changed(card, thresholds=thresholds, rule=_rule(run.recipe, truth))
     measured = measure(truth, scores, run.recipe.labels, run.recipe.thresholds.least, thresholds)
@@ -114,11 +119,24 @@ def _validation_scores(run: Run, card: Card) -> Floats:
     return scores
 
 
+def _calibrated(run: Run, card: Card, truth: Floats, raw: Floats) -> Card:
+    """The card with a temperature and a shift a label, by the validation images."""
+    fitted = fit(card.labels, truth, raw.astype(np.float64))
+    people = len(set(run.table.patients[run.validation]))
+    images = f"the {len(truth)} validation images ({people} patients), which also chose the epoch"
+    return changed(
+        card,
+        calibrations=fitted.curves,
+        prevalence=fitted.prevalence,
+        calibrated_how=fitted.how(images),
+    )
+
+
 def _parts(rows: Any) -> list[Any]:
     return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
 
 
-def _thresholds(recipe: Recipe, truth: Floats, scores: Floats) -> dict[str, float]:
+def _thresholds(recipe: Recipe, truth: Floats, scores: Doubles) -> dict[str, float]:
     """Label -> threshold, by the recipe's rule over the validation images where the label is known."""
     from model.evaluate.thresholds import choose
 
@@ -128,9 +146,7 @@ def _thresholds(recipe: Recipe, truth: Floats, scores: Floats) -> dict[str, floa
         found[label] = UNSURE
         seen = ~np.isnan(truth[:, column])
         if chosen[column]:
-            found[label] = choose(
-                truth[seen, column], scores[seen, column].astype(np.float64), recipe.thresholds.rule
-            )
+            found[label] = choose(truth[seen, column], scores[seen, column], recipe.thresholds.rule)
         else:
             print(
                 f"{label}: fewer than {recipe.thresholds.least} positive or negative validation images; "
@@ -169,7 +185,7 @@ def _card_text(run: Run, state: State, card: Card, measured: Measured, facts: di
         area = measured["labels"][label]["auroc"]
         if np.isfinite(area):
             finding["validation_auroc"] = round(area, 3)
-        findings.append(finding)
+        findings.append(with_curves(finding, card.calibrations[label], card.prevalence[label]))
     return toml(
         {
             "schema": 1,
@@ -190,6 +206,7 @@ def _card_text(run: Run, state: State, card: Card, measured: Measured, facts: di
             },
             "input": {"size": card.size, "fit": card.fit, "scale": card.scale, "mean": list(card.mean)},
             "thresholds": {"rule": card.rule},
+            "calibration": {"method": METHODS[0], "how": card.calibrated_how},
             "data": {
                 "min_age": recipe.min_age,
                 "training_images": len(run.training),
@@ -236,6 +253,7 @@ def _report(run: Run, state: State, card: Card, measured: Measured, facts: dict[
         [_row(run, card, measured, label) for label in (*recipe.labels, MEAN)],
     )
     page.text(card.rule)
+    page.text(card.calibrated_how)
     if run.pictures.unreadable:
         page.heading("Left out")
         page.table(
@@ -300,6 +318,7 @@ def _figures(run: Run, state: State, card: Card, measured: Measured, facts: dict
         "validation": measured,
         "thresholds": card.thresholds,
         "rule": card.rule,
+        "calibration": {"how": card.calibrated_how, "prevalence": card.prevalence},
         "best_epoch": state.best_epoch,
         "epochs": state.history,
         "unreadable": [

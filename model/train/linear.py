@@ -1,18 +1,20 @@
 """The exact head where images are few: chosen and judged by folds of patients instead of one validation split.
 
 The convolutions stay as ImageNet left them, so that each picture goes through them once and all that follows works
-on a table of features: minutes on two cores. What is chosen (the strength, the thresholds) is chosen by scores that a
-picture got from heads without its patient, among training patients only.
+on a table of features: minutes on two cores. What is chosen (the strength, the calibration, the thresholds) is chosen
+by scores that a picture got from heads without its patient, among training patients only.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from model import network, pixels
-from model.card import Card
+from model.calibrate import calibrated, fit_temperature
+from model.card import Card, Temperature
 from model.evaluate.auroc import Scores, auroc
 from model.evaluate.thresholds import choose
 from model.network import Weights
@@ -35,9 +37,18 @@ class Trained:
 
     head: Head
     strength: float
+    curves: dict[str, Temperature]
+    """Label -> from the head's output to a share of the training rows."""
     thresholds: dict[str, float]
+    """Of calibrated scores."""
     inner: Scores
-    """The training rows' scores from heads without their patients, in the table's order; NaN for test rows."""
+    """The training rows' raw scores from heads without their patients, in the table's order; NaN for test rows."""
+    others: tuple[Head, ...]
+    """Fitted like the head, each without one fold of the patients: what `model.doubt` asks."""
+
+    def scores(self, features: Floats) -> Scores:
+        """Calibrated, (n, features) -> (n, labels)."""
+        return by_curves(self.head.scores(features), self.curves)
 
 
 def prepare(image: Path, card: Card) -> Floats:
@@ -103,6 +114,22 @@ def strongest(features: Floats, table: Table, rows: Rows, recipe: Recipe) -> tup
     return recipe.exact.strengths[best], tried[best]
 
 
+def curves(table: Table, scores: Scores) -> dict[str, Temperature]:
+    """Per label what the rows where label and score are known say of raw scores."""
+    found = {}
+    for column, name in enumerate(table.names):
+        seen = ~np.isnan(table[name]) & ~np.isnan(scores[:, column])
+        fitted = fit_temperature(table[name][seen], scores[seen, column])
+        # as a card holds them, so that thresholds are chosen on the very scores that will be seen
+        found[name] = Temperature(round(fitted.temperature, 4), round(fitted.shift, 4))
+    return found
+
+
+def by_curves(scores: Scores, by: Mapping[str, Temperature]) -> Scores:
+    """Raw scores (n, labels), calibrated; `by`'s labels in the order of the columns."""
+    return np.stack([calibrated(curve, scores[:, n]) for n, curve in enumerate(by.values())], axis=1)
+
+
 def thresholds(table: Table, scores: Scores, rule: str) -> dict[str, float]:
     """Per label the threshold by `rule` on the rows where label and score are known."""
     found = {}
@@ -118,22 +145,42 @@ def train(features: Floats, table: Table, recipe: Recipe, test_fold: int | None 
     strength, inner = strongest(features, table, rows, recipe)
     alone = replace(recipe, exact=replace(recipe.exact, strengths=(strength,)))
     head = heads(features, table, rows, alone)[0]
-    return Trained(head, strength, thresholds(table, inner, recipe.thresholds.rule), inner)
+    without = [rows & (table.folds != fold) for fold in range(FOLDS) if (rows & (table.folds == fold)).any()]
+    others = tuple(heads(features, table, part, alone)[0] for part in without)
+    by = curves(table, inner)
+    chosen = thresholds(table, by_curves(inner, by), recipe.thresholds.rule)
+    return Trained(head, strength, by, chosen, inner, others)
 
 
-def cross_validate(features: Floats, table: Table, recipe: Recipe) -> tuple[Scores, Scores]:
-    """The whole recipe, its choices included, once without each fold: every row judged by a model without it.
+@dataclass(frozen=True)
+class Judged:
+    """Every row judged by a model without it, (n, labels) each: what is judged is the recipe, not `train`'s model."""
 
-    Returns scores and calls, both (n, labels); a call is 1 where the score reaches the threshold that the row's model
-    chose for itself, else 0. They judge the recipe; they are not scores of the model that `train` returns.
-    """
-    scores, calls = np.full(table.labels.shape, np.nan), np.full(table.labels.shape, np.nan)
+    raw: Scores
+    """As the heads say them, which are anchored to one another: by these the five folds' scores stand side by side.
+    Curves of five fits shift them against each other, by what each saw of a rare finding."""
+    scores: Scores
+    """The same, calibrated."""
+    calls: Scores
+    """1 where the score reaches the threshold that the row's model chose for itself, else 0."""
+    unsettled: Scores
+    """1 where the row's model and its `others` don't all call alike, else 0."""
+
+
+def cross_validate(features: Floats, table: Table, recipe: Recipe) -> Judged:
+    """The whole recipe, its choices included, once without each fold."""
+    raw, scores, calls, unsettled = (np.full(table.labels.shape, np.nan) for _ in range(4))
     for fold in range(FOLDS):
         here = table.folds == fold
         trained = train(features, table, recipe, fold)
-        scores[here] = trained.head.scores(features[here])
-        calls[here] = scores[here] >= [trained.thresholds[name] for name in table.names]
-    return scores, calls
+        raw[here] = trained.head.scores(features[here])
+        scores[here] = by_curves(raw[here], trained.curves)
+        least = np.array([trained.thresholds[name] for name in table.names])
+        calls[here] = scores[here] >= least
+        several = (trained.head, *trained.others)
+        each = np.stack([by_curves(head.scores(features[here]), trained.curves) >= least for head in several])
+        unsettled[here] = each.any(axis=0) & ~each.all(axis=0)
+    return Judged(raw, scores, calls, unsettled)
 
 
 def learning_curve(

@@ -1,7 +1,7 @@
 """How good scores are after an epoch, on the validation images: figures that a person follows while it trains."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ class Measured(TypedDict):
 
 def measure(
     truth: NDArray[np.float32],
-    scores: NDArray[np.float32],
+    scores: NDArray[np.floating[Any]],
     labels: Sequence[str],
     least: int,
     thresholds: Mapping[str, float] | None = None,
@@ -54,7 +54,7 @@ def counting(truth: NDArray[np.float32], least: int) -> NDArray[np.bool_]:
 
 
 def _figures(
-    truth: NDArray[np.float32], score: NDArray[np.float32], called: NDArray[np.bool_]
+    truth: NDArray[np.float32], score: NDArray[np.floating[Any]], called: NDArray[np.bool_]
 ) -> dict[str, float]:
     is_there = truth == 1
     hit, yes, no = int((called & is_there).sum()), int(is_there.sum()), int((~is_there).sum())

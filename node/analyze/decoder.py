@@ -1,4 +1,4 @@
-"""One decoder process: a path comes in, a header, the network's input and a picture go out.
+"""One decoder process: a path comes in, a header, the networks' inputs and a picture go out.
 
 Started by node/analyze/decoders.py only. It imports no TensorFlow, may allocate so much and no more
 (RLIMIT_AS), and dies with its parent. Everything hostile that an image can do happens in here.
@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from model.errors import Undecodable, Unreadable
 from model.files import is_picture
 from model.header import slim, text
 from model.pixels import open_dataset, prepare, read, to_uint8, wrap
-from model.scope import RADIOGRAPHS, Policy, judge, judge_picture
+from model.scope import RADIOGRAPHS, Policy, doubt, judge, judge_picture
 from model.stored_only import OWN_RESULT, stored_only
 from model.streams import libjpeg_turbo
 from node.parent import die_with_parent
@@ -38,9 +39,23 @@ MAX_REASON = 400
 """Characters: an answer stays so short that it is written at once or not at all."""
 
 
-def room(size: int) -> int:
-    """Bytes of shared memory for one answer: input, picture, header, in this order."""
-    return size * size * 3 * 4 + LONGEST_PICTURE**2 + HEADER_BYTES
+def distinct(cards: Sequence[Card]) -> list[Card]:
+    """One card for each way of preparing a picture: what several models see alike is prepared once."""
+    return list({preparation(card): card for card in cards}.values())
+
+
+def preparation(card: Card) -> tuple[object, ...]:
+    """All of a card that `pixels.prepare` asks for."""
+    return card.size, card.fit, card.scale, card.mean, card.spread, card.each_picture, card.channels
+
+
+def input_bytes(card: Card) -> int:
+    return card.size * card.size * card.channels * 4
+
+
+def room(cards: Sequence[Card]) -> int:
+    """Bytes of shared memory for one answer: the inputs of `distinct` cards, picture, header, in this order."""
+    return sum(map(input_bytes, distinct(cards))) + LONGEST_PICTURE**2 + HEADER_BYTES
 
 
 def main() -> None:
@@ -51,8 +66,8 @@ def main() -> None:
     if os.getppid() != parent:  # it died before the line above
         return
     pipe = Connection(pipe_fd)
-    memory_bytes, policy, card = pipe.recv()
-    memory = mmap.mmap(memory_fd, room(card.size))
+    memory_bytes, policy, cards = pipe.recv()
+    memory = mmap.mmap(memory_fd, room(cards))
     _load_decoders()
     _limit_memory(memory_bytes)
     warnings.simplefilter("ignore")
@@ -63,7 +78,7 @@ def main() -> None:
             path, view, age = pipe.recv()
         except EOFError:
             return
-        pipe.send(examine(Path(path), view, age, policy, card, memory))
+        pipe.send(examine(Path(path), view, age, policy, cards, memory))
 
 
 def _load_decoders() -> None:
@@ -95,12 +110,12 @@ def _silence() -> None:
 
 
 def examine(
-    path: Path, view: str, age: int, policy: Policy, card: Card, memory: mmap.mmap
+    path: Path, view: str, age: int, policy: Policy, cards: Sequence[Card], memory: mmap.mmap
 ) -> tuple[Any, ...]:
     """`("skipped", reason, header's length)`, `("failed", reason, kind)` or `("ready", rows, columns, header's
-    length)`, header and arrays then lying in `memory`. Never raises. Small, so that sending it can't block."""
+    length, doubt)`, header and arrays then lying in `memory`. Never raises. Small, so that sending it can't block."""
     try:
-        return _examine(path, view, age, policy, card, memory)
+        return _examine(path, view, age, policy, cards, memory)
     except Undecodable as error:
         return "failed", str(error)[:MAX_REASON], "undecodable"
     except Unreadable as error:
@@ -114,14 +129,15 @@ def examine(
 
 
 def _examine(
-    path: Path, view: str, age: int, policy: Policy, card: Card, memory: mmap.mmap
+    path: Path, view: str, age: int, policy: Policy, cards: Sequence[Card], memory: mmap.mmap
 ) -> tuple[Any, ...]:
     dataset = wrap(path, view=view, age=age) if is_picture(path) else open_dataset(path)
     reason = stored_only(text(dataset, "SOPClassUID"), text(dataset, "PresentationIntentType"))
     if reason:
         return "skipped", reason, 0
     reason = judge(dataset, policy)
-    if reason:
+    doubted = doubt(dataset, policy) if reason else None
+    if reason and not doubted:
         # nobody asks why a CT slice or a result of ours has none
         tell = reason != OWN_RESULT and text(dataset, "SOPClassUID") in RADIOGRAPHS
         return _skipped(reason, _tellable(dataset) if tell else b"", memory)
@@ -135,10 +151,11 @@ def _examine(
         raise Undecodable("The header is larger than any radiograph's")
     picture = to_uint8(image, LONGEST_PICTURE)
     memory.seek(0)
-    memory.write(prepare(image, card))  # type: ignore[arg-type]  # whatever lies in one piece
+    for card in distinct(cards):
+        memory.write(prepare(image, card))  # type: ignore[arg-type]  # whatever lies in one piece
     memory.write(np.ascontiguousarray(picture))  # type: ignore[arg-type]
     memory.write(header)
-    return "ready", *picture.shape, len(header)
+    return "ready", *picture.shape, len(header), doubted or ""
 
 
 def _skipped(reason: str, header: bytes, memory: mmap.mmap) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,7 @@ from pydicom import Dataset
 from model.card import Card
 from model.header import quietly
 from model.scope import Policy
-from node.analyze.decoder import room
+from node.analyze.decoder import distinct, input_bytes, preparation, room
 
 START_SECONDS = 60.0
 """A process imports its libraries in under two seconds on an idle machine."""
@@ -62,14 +62,17 @@ class Failed:
 
 @dataclass(frozen=True)
 class Ready:
-    """`header`: the data set without pixels and bulk; `input`: float32 (size, size, 3), what the network
-    sees; `picture`: uint8 H×W, 0 = air black … 255 = bone bright, upright, at most 4,096 pixels long."""
+    """`header`: the data set without pixels and bulk; `inputs`: float32 (size, size, channels), what each network
+    sees, in the cards' order; `picture`: uint8 H×W, 0 = air black … 255 = bone bright, upright, at most 4,096 pixels
+    long."""
 
     header: Dataset
-    input: np.ndarray[Any, np.dtype[np.float32]]
+    inputs: tuple[np.ndarray[Any, np.dtype[np.float32]], ...]
     picture: np.ndarray[Any, np.dtype[np.uint8]]
     seconds: float = 0.0
     """From the request to the answer."""
+    doubt: str = ""
+    """Why it would be skipped, did the site not leave that to the guard."""
 
 
 Examined = Skipped | Failed | Ready
@@ -77,10 +80,15 @@ Examined = Skipped | Failed | Ready
 
 class Decoders:
     """`workers` processes, each of which may allocate `memory_bytes` beside what its libraries take, and
-    has `seconds` for an image. The largest picture, 64 megapixels of 16 bits, needs 1.2 GB and some 7 seconds."""
+    has `seconds` for an image. The largest picture, 64 megapixels of 16 bits, needs 1.2 GB and some 7 seconds.
+    Each picture is prepared for each of `cards`."""
 
-    def __init__(self, workers: int, memory_bytes: int, seconds: float, policy: Policy, card: Card) -> None:
-        self._settings = (memory_bytes, policy, card)
+    def __init__(
+        self, workers: int, memory_bytes: int, seconds: float, policy: Policy, cards: Sequence[Card]
+    ) -> None:
+        # a curve of thousands of knots would fill the pipe before anybody reads it
+        light = tuple(replace(card, calibrations={}) for card in cards)
+        self._settings = (memory_bytes, policy, light)
         self._seconds = seconds
         self._failed_starts = 0
         self._processes = [_Process(self._settings) for _ in range(workers)]
@@ -163,12 +171,13 @@ class Decoders:
 class _Process:
     """One decoder process and what is known of it: starting (not idle, no job), idle, or busy with a job."""
 
-    def __init__(self, settings: tuple[int, Policy, Card]) -> None:
-        self._size = settings[2].size
+    def __init__(self, settings: tuple[int, Policy, tuple[Card, ...]]) -> None:
+        self._cards = settings[2]
+        size = room(self._cards)
         self.pipe, theirs = connection.Pipe()
         descriptor = os.memfd_create("hilum-decoder")
-        os.ftruncate(descriptor, room(self._size))
-        self._memory = mmap.mmap(descriptor, room(self._size))
+        os.ftruncate(descriptor, size)
+        self._memory = mmap.mmap(descriptor, size)
         fds = (theirs.fileno(), descriptor)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "node.analyze.decoder", *map(str, fds), str(os.getpid())],
@@ -212,16 +221,21 @@ class _Process:
                 return Skipped(reason, self._header(header) if header else None)
             case ("failed", reason, kind):
                 return Failed(reason, kind)
-            case ("ready", rows, columns, header):
-                return self._ready(rows, columns, header)
+            case ("ready", rows, columns, header, doubt):
+                return self._ready(rows, columns, header, doubt)
         return Failed("The decoder gave no sensible answer", "died")
 
-    def _ready(self, rows: int, columns: int, header: int) -> Ready:
+    def _ready(self, rows: int, columns: int, header: int, doubt: str) -> Ready:
         self._memory.seek(0)
-        size = self._size
-        sees = np.frombuffer(self._memory.read(size * size * 3 * 4), np.float32).reshape(size, size, 3)
+        sees = {preparation(card): self._input(card) for card in distinct(self._cards)}
         picture = np.frombuffer(self._memory.read(rows * columns), np.uint8).reshape(rows, columns)
-        return Ready(self._header(header), sees, picture, time.monotonic() - self._given)
+        inputs = tuple(sees[preparation(card)] for card in self._cards)
+        return Ready(self._header(header), inputs, picture, time.monotonic() - self._given, doubt)
+
+    def _input(self, card: Card) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Lies where the memory has been read to."""
+        values = np.frombuffer(self._memory.read(input_bytes(card)), np.float32)
+        return values.reshape(card.size, card.size, card.channels)
 
     def _header(self, size: int) -> Dataset:
         """Lies where the memory has been read to."""

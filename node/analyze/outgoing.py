@@ -3,24 +3,31 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+
+from model.calibrate import calibrated
+from model.card import Card
 from node import report
 from node.analyze.pipeline import Occasion, wanted_results
 from node.report.reading import Earlier
 from node.settings import Settings
 from storage.errors import Unavailable, WrongState
-from storage.jobs import Job
+from storage.jobs import Before, Job
 from storage.results import Made
 from storage.store import Store
 
 TELL_EARLIER = {"text-sr", "pdf"}
 """Kinds of results that show what was found in the patient's earlier images."""
+SAME_SCORE = 1e-6
 
 
 class Outgoing:
     """Results on their way into the outbox."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, card: Card) -> None:
+        """`card`: of the model whose results they are."""
         self._store = store
+        self._card = card
         self.wanted = wanted_results(settings)
         self._tells_earlier = any(writer in TELL_EARLIER for writer, _ in self.wanted)
 
@@ -40,11 +47,20 @@ class Outgoing:
                     analyzed_at=one.finished_at,
                     study=one.study,
                     findings=tuple((found.label, found.score, found.present) for found in one.found),
-                    model=one.model,
+                    model=one.model if self._on_same_scale(one) else "",
                 )
                 for one in earlier
             ),
         )
+
+    def _on_same_scale(self, before: Before) -> bool:
+        """Do today's curves make the scores of then of what the network said then?"""
+        for each in before.found:
+            curve = self._card.calibrations.get(each.label)
+            today = float(calibrated(curve, np.array([each.raw]))[0]) if curve else each.raw
+            if abs(today - each.score) > SAME_SCORE:
+                return False
+        return True
 
     @contextmanager
     def kept(self, results: Sequence[report.Result]) -> Iterator[list[Made]]:

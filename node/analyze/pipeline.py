@@ -19,12 +19,14 @@ from typing import Literal, Self
 import numpy as np
 from pydicom import Dataset
 
-from model import card
-from model.card import Card
-from model.classifier import Classifier, Finding
+from model.card import SHIPPED, Card
+from model.classifier import Classifier, Finding, Seen
 from model.explain import Mark
-from model.scope import Policy
-from node import log
+from model.guard import Scoped
+from model.reader import Reader, cards_of
+from model.runtime import Floats
+from model.scope import Policy, flagged, judge_looks, with_age
+from node import active, log
 from node.analyze.decoders import Decoders, Failed, Ready, Skipped
 from node.report import Reading, Report, Result, make
 from node.report.reading import Earlier
@@ -45,7 +47,8 @@ class Outcome:
     """What became of one image.
 
     `trouble` is set on failures: "image" (this image can't be read: park it) or "io" (our disk or process: again).
-    `header`: of a skipped image, where somebody may want to be told that it was.
+    `header`: of a skipped image, where somebody may want to be told that it was. `scoped`: what the guard said, where
+    one was asked.
     """
 
     status: Status
@@ -56,6 +59,7 @@ class Outcome:
     header: Dataset | None = None
     predict_seconds: float = 0.0
     """Of all that were predicted together."""
+    scoped: Scoped | None = None
 
     @cached_property
     def picture_hash(self) -> str:
@@ -73,6 +77,14 @@ class Outcome:
         decode = 0.0 if self.ready is None else self.ready.seconds
         return {"decode": round(1000 * decode), "predict": round(1000 * self.predict_seconds)}
 
+    @property
+    def looks(self) -> dict[str, object]:
+        """How strange the picture looked, for the audit log; nothing where nobody was asked."""
+        if self.scoped is None:
+            return {}
+        strange = {"looks": self.scoped.kind or "strange"} if self.scoped.is_strange else {}
+        return {"strangeness": round(self.scoped.strangeness, 4), **strange}
+
 
 @dataclass(frozen=True)
 class Occasion:
@@ -88,33 +100,42 @@ class Occasion:
 
 
 class Pipeline:
-    """A loaded model and its decoder processes. Slow to open (TensorFlow); close it."""
+    """A loaded model, its guard and its decoder processes. Slow to open (TensorFlow); close it."""
 
-    def __init__(self, settings: Settings, classifier: Classifier, decoders: Decoders) -> None:
-        self.classifier = classifier
+    def __init__(self, settings: Settings, reader: Reader, decoders: Decoders) -> None:
+        """`decoders`: for the reader's cards first; what they prepare beyond these is for others."""
+        self.reader = reader
         self._decoders = decoders
+        self._learned = settings.scope.learned
         self._intended_use = settings.report.intended_use
         self._zone: tzinfo | None = settings.report.zone
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """Everything that the first image would wait for is loaded here. Raises BadModel."""
-        folder = settings.analyze.folder
+    def open(cls, settings: Settings, others: Sequence[Card] = ()) -> Self:
+        """Everything that the first image would wait for is loaded here. Raises BadModel.
+
+        `others`: cards of models beside the first, for which each picture is prepared too (`Ready.inputs`).
+        """
+        folder, lent = active.folder(settings), guards(settings)
         # started first: they import their libraries while TensorFlow loads
         decoders = Decoders(
             workers=min(os.cpu_count() or 1, MOST_DECODERS),
             memory_bytes=DECODER_MEMORY_BYTES,
             seconds=DECODER_SECONDS,
             policy=policy(settings),
-            card=card.load(folder),
+            cards=(*cards_of(folder, lent), *others),
         )
         try:
-            classifier = Classifier.load(folder)
+            reader = Reader.load(folder, settings.analyze.runtime, settings.cache_folder, lent)
         except BaseException:
             decoders.close()
             raise
         importlib.import_module("highdicom")
-        return cls(settings, classifier, decoders)
+        return cls(settings, reader, decoders)
+
+    @property
+    def classifier(self) -> Classifier:
+        return self.reader.classifier
 
     @property
     def card(self) -> Card:
@@ -125,20 +146,33 @@ class Pipeline:
         examined = self._decoders.examine(list(paths), view=view, age=age)
         ready = [e for e in examined if isinstance(e, Ready)]
         began = time.monotonic()
-        found = iter(self.classifier.predict(np.stack([r.input for r in ready])) if ready else [])
+        seen = iter(self.reader.look(self._batches(ready)) if ready else [])
         seconds = time.monotonic() - began
         outcomes = []
         for one in examined:
             match one:
                 case Ready():
-                    outcomes.append(
-                        Outcome("analyzed", findings=next(found), ready=one, predict_seconds=seconds)
-                    )
+                    outcomes.append(self._outcome(one, next(seen), seconds))
                 case Skipped(reason, header):
                     outcomes.append(Outcome("skipped", reason, header=header))
                 case Failed(reason, kind):
                     outcomes.append(Outcome("failed", reason, "io" if kind == "io" else "image"))
         return outcomes
+
+    def _batches(self, ready: Sequence[Ready]) -> list[Floats]:
+        """One for each of the reader's cards."""
+        return [np.stack([one.inputs[n] for one in ready]) for n in range(len(self.reader.cards))]
+
+    def _outcome(self, ready: Ready, seen: Seen, seconds: float) -> Outcome:
+        """Analyzed, or skipped by the guard's word: where the site wants that, or where the header left it to it."""
+        asked = self._learned != "off" or ready.doubt
+        scoped = with_age(seen.scoped, ready.header) if asked and seen.scoped else None
+        reason = judge_looks(scoped, ready.doubt) if scoped else ready.doubt
+        if reason and (self._learned == "skip" or ready.doubt):
+            return Outcome("skipped", reason, header=ready.header, predict_seconds=seconds, scoped=scoped)
+        return Outcome(
+            "analyzed", findings=seen.findings, ready=ready, predict_seconds=seconds, scoped=scoped
+        )
 
     def report(
         self,
@@ -194,6 +228,7 @@ class Pipeline:
             content_hash=content_hash,
             picture=outcome.ready.picture,
             findings=outcome.findings,
+            unlike=flagged(outcome.scoped) if outcome.scoped else "",
             marks=self._marks(outcome.ready, outcome.findings),
         )
 
@@ -202,11 +237,21 @@ class Pipeline:
         present = [finding.label for finding in findings if finding.present]
         if self._intended_use != "marks" or not present:
             return {}
-        (marks,) = self.classifier.explain(ready.input[np.newaxis], [present])
+        (marks,) = self.classifier.explain(ready.inputs[0][np.newaxis], [present])
         return marks
 
     def close(self) -> None:
         self._decoders.close()
+
+
+def guards(settings: Settings) -> Path | None:
+    """The folder of the model that guards one without a scope of its own; None where nobody would listen to it."""
+    return SHIPPED if settings.scope.learned != "off" or settings.scope.asks_guard else None
+
+
+def is_guarded(settings: Settings) -> bool:
+    """Whether the model that runs, or the one that guards it, knows what it was made for. Raises BadModel."""
+    return any(each.scope for each in cards_of(active.folder(settings), guards(settings)))
 
 
 def policy(settings: Settings) -> Policy:

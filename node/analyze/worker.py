@@ -12,12 +12,20 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from model.errors import BadModel
-from node import log, report
+from node import active, log, report
+from node.analyze import shadow
 from node.analyze.outgoing import Outgoing
-from node.analyze.pipeline import DECODER_SECONDS, Outcome, Pipeline, tell_fault
+from node.analyze.pipeline import (
+    DECODER_SECONDS,
+    Outcome,
+    Pipeline,
+    is_guarded,
+    tell_fault,
+)
+from node.analyze.shadow import Shadow
 from node.analyze.study import StudyReporter
-from node.child import NO_MODEL_EXIT, Child, start
-from node.settings import Settings
+from node.child import NEW_MODEL_EXIT, NO_MODEL_EXIT, Child, start
+from node.settings import UNGUARDED, Settings
 from node.wakeup import Wakeup, notify
 from storage.errors import Unavailable, WrongState
 from storage.jobs import Job
@@ -31,12 +39,15 @@ POLL_SECONDS = 2.0
 class Worker:
     """One queue reader over one pipeline."""
 
-    def __init__(self, store: Store, pipeline: Pipeline, settings: Settings, owner: str) -> None:
+    def __init__(
+        self, store: Store, pipeline: Pipeline, settings: Settings, owner: str, shadow: Shadow | None = None
+    ) -> None:
         self._store = store
+        self._shadow = shadow
         self._pipeline = pipeline
         self._settings = settings
         self._owner = owner
-        self._outgoing = Outgoing(store, settings)
+        self._outgoing = Outgoing(store, settings, pipeline.card)
         self._studies = StudyReporter(store, pipeline, settings, self._outgoing, owner)
 
     def take(self) -> int:
@@ -108,7 +119,11 @@ class Worker:
 
     def _end(self, job: Job, state: str, reason: str) -> None:
         with self._store.database.write() as tx:
-            self._store.jobs.finish(tx, job.id, self._owner, state, reason=reason)
+            self._store.jobs.finish(tx, job.id, self._owner, state, reason=reason, model=self._model)
+
+    @property
+    def _model(self) -> str:
+        return self._pipeline.card.sha256
 
     def _skip(self, job: Job, outcome: Outcome) -> None:
         """Out of scope; whoever wants to be told is told, and a fault in that does not hold up the job."""
@@ -140,6 +155,11 @@ class Worker:
         with self._store.database.write() as tx:
             self._done(tx, job, outcome)
             self._store.studies.wait(tx, job, settings.quiet_seconds, settings.limit_seconds)
+        self._show_shadow(job, outcome)
+
+    def _show_shadow(self, job: Job, outcome: Outcome) -> None:
+        if self._shadow is not None:
+            self._shadow.see(job, outcome)
 
     def _report(self, job: Job, outcome: Outcome) -> None:
         occasion = self._outgoing.occasion(job.sop_instance, [job])
@@ -150,7 +170,7 @@ class Worker:
         except report.InvalidResult as e:
             reason = f"the result did not pass its check: {e}"
             with self._store.database.write() as tx:
-                self._store.jobs.finish(tx, job.id, self._owner, "parked", reason=reason)
+                self._store.jobs.finish(tx, job.id, self._owner, "parked", reason=reason, model=self._model)
                 self._store.results.quarantined(tx, job, str(e))
             return
         except Exception as e:
@@ -175,7 +195,15 @@ class Worker:
                 if state == "done":
                     self._done(tx, job, outcome, render=render_seconds, keep=time.monotonic() - began)
                 else:
-                    self._store.jobs.finish(tx, job.id, self._owner, state, reason=outcome.reason)
+                    self._store.jobs.finish(
+                        tx,
+                        job.id,
+                        self._owner,
+                        state,
+                        reason=outcome.reason,
+                        model=self._model,
+                        detail=outcome.looks,
+                    )
                 if fault:
                     self._store.results.quarantined(tx, job, fault)
                 if made or state == "done":
@@ -186,6 +214,8 @@ class Worker:
         else:
             if made:
                 self._tell_deliverer()
+            if state == "done":
+                self._show_shadow(job, outcome)
 
     def _done(self, tx: Connection, job: Job, outcome: Outcome, **seconds: float) -> None:
         """`seconds`: what each step behind the prediction took."""
@@ -195,10 +225,11 @@ class Worker:
             self._owner,
             "done",
             found=outcome.findings,
-            model=self._pipeline.card.sha256,
+            model=self._model,
             picture_hash=outcome.picture_hash,
             detail={
                 **self._model_detail(outcome),
+                **outcome.looks,
                 "ms": {**outcome.milliseconds, **{step: round(1000 * s) for step, s in seconds.items()}},
             },
         )
@@ -218,36 +249,54 @@ class Worker:
 
 def main() -> None:
     child = start()
+    # before it is loaded: an activation meanwhile is noticed
+    loaded = active.mark(child.settings)
     try:
-        pipeline = Pipeline.open(child.settings)
+        beside = shadow.card_of(child.settings)
+        pipeline = Pipeline.open(child.settings, [beside] if beside else [])
     except BadModel as e:
         log.get().error("the model can't be loaded", reason=str(e))
         sys.exit(NO_MODEL_EXIT)
     try:
-        run(child, pipeline)
+        run(child, pipeline, loaded)
     finally:
         pipeline.close()
+    if not child.stopping.is_set():
+        sys.exit(NEW_MODEL_EXIT)
 
 
-def run(child: Child, pipeline: Pipeline) -> None:
-    """Reads the queue until asked to stop; a database or disk in trouble is waited for."""
-    data_dir = child.settings.node.data_dir
-    store = Store.open(data_dir, keeps_names=child.settings.audit.keeps_names)
-    worker = Worker(store, pipeline, child.settings, child.owner)
+def run(child: Child, pipeline: Pipeline, loaded: object) -> None:
+    """Reads the queue until asked to stop, or until another model is active than the one with the mark `loaded`; a
+    database or disk in trouble is waited for."""
+    settings, data_dir = child.settings, child.settings.node.data_dir
+    store = Store.open(data_dir, keeps_names=settings.audit.keeps_names)
+    second = Shadow.beside(store, settings, child.owner, pipeline)
+    worker = Worker(store, pipeline, settings, child.owner, second)
     wakeup = Wakeup(data_dir, "worker")
-    child.ready()
-    log.get().info("ready", model=pipeline.card.name, version=pipeline.card.version)
-    while not child.stopping.is_set():
+    _tell_ready(child, pipeline)
+    while not child.stopping.is_set() and active.mark(settings) == loaded:
         try:
             if worker.waits_for_more():
                 wakeup.wait(0.05, child.stop_fd)
             elif not worker.take():
-                wakeup.wait(POLL_SECONDS, child.stop_fd)
+                if second is not None and second.waits:
+                    second.look()
+                else:
+                    wakeup.wait(POLL_SECONDS, child.stop_fd)
         except Unavailable as e:
             log.get().error("waiting for the disk or the database", reason=str(e))
             child.stopping.wait(POLL_SECONDS)
     wakeup.close()
     store.close()
+
+
+def _tell_ready(child: Child, pipeline: Pipeline) -> None:
+    runtime, note = pipeline.classifier.runtime, pipeline.classifier.note
+    child.ready(f"ready {runtime}")
+    told = {"note": note} if note else {}
+    log.get().info("ready", model=pipeline.card.name, version=pipeline.card.version, runtime=runtime, **told)
+    if child.settings.scope.asks_guard and not is_guarded(child.settings):
+        log.get().warning(UNGUARDED)
 
 
 if __name__ == "__main__":

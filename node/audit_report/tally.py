@@ -30,7 +30,8 @@ SENDER_COLUMNS = tuple(_BY_SENDER.values())
 BY_PEOPLE = frozenset(
     {
         "job.retried", "job.discarded", "delivery.retried", "delivery.discarded", "audit.queried", "audit.exported",
-        "audit.verified", "identity.erased", "operator.signed_in", "operator.signed_out", "operator.refused",
+        "audit.verified", "identity.erased", "model.activated", "operator.signed_in", "operator.signed_out",
+        "operator.refused",
     }
 )  # fmt: skip
 
@@ -142,6 +143,8 @@ class Counted:
             self._change(
                 record, f"{detail.get('key')}: {_value(detail.get('old'))} -> {_value(detail.get('new'))}"
             )
+        elif event == "model.activated":
+            self._change(record, f"{_model_of(detail.get('old'))} -> {_model_of(detail.get('new'))}")
         elif event in {"identity.erased", "audit.expired"}:
             self._change(record, _told(detail))
         if event == "audit.verified":
@@ -212,6 +215,14 @@ def _value(value: Any) -> str:
         return "none"
     shown = "true" if value is True else "false" if value is False else str(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
+def _model_of(told: Any) -> str:
+    """chest-vgg16 1.2 (0123456789ab)."""
+    if not isinstance(told, dict) or "sha256" not in told:
+        return "none"
+    weights = str(told["sha256"]).removeprefix("sha256:")[:12]
+    return f"{told.get('name', '')} {told.get('version', '')} ({weights})"
 
 
 def _told(detail: dict[str, Any]) -> str:

@@ -1,34 +1,23 @@
 """A paper as PDF: A4, page numbers, letters embedded, so that it looks the same everywhere and in ten years.
 
-Letters are Bitstream Vera, which comes with reportlab. What it lacks is set in a font of the system, where one has it;
-else, and for scripts that run from right to left, which reportlab does not set, the letter's Unicode number is written
-and the last page says so: a name is never shown as something that it is not.
+Letters are those of `model.typeset`; where one had to be written as a number the last page says so.
 """
 
-import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
-from html import escape
 from io import BytesIO
-from itertools import groupby
-from pathlib import Path
 from typing import Any
 
+from model import typeset
+from model.typeset import BOLD, NUMBERED, TEXT
 from node.paper import MARKS, Block, Facts, Paper, Section, Step, Steps, Table, Words, by_day, clock, numbers
 
 WIDTH, HEIGHT, MARGIN = 595.28, 841.89, 42.0
 """A4 and its margins, in points of 1/72 inch."""
-TEXT, BOLD = "Vera", "VeraBd"
-MORE = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "FreeSans.ttf", "DroidSansFallbackFull.ttf", "unifont.ttf")
-"""Fonts that may hold what Vera lacks, the first that has it."""
-FONTS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
-NUMBERED = "Letters that no type at hand has are written by their Unicode numbers, like [U+5C71]."
 # a table cell is never broken over pages, and must fit on one
 _LONGEST = 3000
 # mark, time, what passed; record: in points
 _STEP_COLUMNS = (12.0, 66.0, 60.0, 58.0)
 _LEAST_UNDER_A_HEADING = 70.0
-_RIGHT_TO_LEFT = {"R", "AL"}
 
 
 def write(paper: Paper) -> bytes:
@@ -61,7 +50,7 @@ class _Setting:
     def __init__(self) -> None:
         from reportlab.lib.styles import ParagraphStyle
 
-        _load_fonts()
+        typeset.load()
         self.has_numbered = False
         body = ParagraphStyle("body", fontName=TEXT, fontSize=8, leading=10.8, splitLongWords=1)
         self._styles = {
@@ -93,17 +82,9 @@ class _Setting:
 
     def marked(self, text: str, font: str) -> str:
         """reportlab's markup: each run of letters in a font that has them."""
-        parts = []
-        for chosen, run in groupby(text, lambda letter: _font_of(letter, font)):
-            letters = "".join(run)
-            if not chosen:
-                self.has_numbered = True
-                parts.append("[" + " ".join(f"U+{ord(each):04X}" for each in letters) + "]")
-            elif chosen == font:
-                parts.append(escape(letters))
-            else:
-                parts.append(f'<font name="{chosen}">{escape(letters)}</font>')
-        return "".join(parts)
+        markup, has_numbered = typeset.marked(text, font)
+        self.has_numbered = self.has_numbered or has_numbered
+        return markup
 
     def section(self, section: Section, *, is_first: bool) -> Iterator[Any]:
         from reportlab.platypus import CondPageBreak, PageBreak, Spacer
@@ -246,50 +227,3 @@ def _numbered_pages(setting: _Setting, running: str) -> Any:
             self.drawRightString(WIDTH - MARGIN, MARGIN - 14, f"page {number} of {len(self._pages)}")
 
     return Numbered
-
-
-def _load_fonts() -> None:
-    import reportlab
-    from reportlab.pdfbase import pdfmetrics
-    from reportlab.pdfbase.ttfonts import TTFont
-
-    folder = Path(reportlab.__file__).parent / "fonts"
-    for name in (TEXT, BOLD):
-        # anew for each paper: a font remembers which letters it was asked for
-        pdfmetrics.registerFont(TTFont(name, folder / f"{name}.ttf"))
-    _font_of.cache_clear()
-    _more.cache_clear()
-
-
-@cache
-def _font_of(letter: str, first: str) -> str:
-    """The font that has this letter, `first` if it can; empty where none has it or none could set it."""
-    if letter.isspace():
-        return first
-    if not letter.isprintable() or unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT:
-        return ""
-    return next((name for name in (first, *_more()) if _has(name, letter)), "")
-
-
-@cache
-def _more() -> tuple[str, ...]:
-    """Those of MORE that this system has, loaded."""
-    from reportlab.pdfbase import pdfmetrics
-    from reportlab.pdfbase.ttfonts import TTFError, TTFont
-
-    loaded = []
-    for file in MORE:
-        found = next((path for folder in FONTS for path in folder.rglob(file)), None)
-        if found is not None:
-            try:
-                pdfmetrics.registerFont(TTFont(found.stem, found))
-            except (TTFError, OSError):
-                continue
-            loaded.append(found.stem)
-    return tuple(loaded)
-
-
-def _has(font: str, letter: str) -> bool:
-    from reportlab.pdfbase import pdfmetrics
-
-    return ord(letter) in pdfmetrics.getFont(font).face.charToGlyph

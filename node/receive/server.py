@@ -4,9 +4,8 @@ import os
 import sys
 from typing import Protocol
 
-from model import card
 from model.stored_only import stored_only
-from node import log
+from node import active, log
 from node.child import Child, start
 from node.errors import BadEnvironment, Misuse
 from node.receive.accept import Receiver
@@ -38,7 +37,7 @@ def run(child: Child) -> None:
     data_dir = settings.node.data_dir
     store = Store.open(data_dir, keeps_names=settings.audit.keeps_names)
     # empty where the card can't be used: the node goes on receiving, and the worker says what is wrong
-    model = card.sha256_of(settings.analyze.folder)
+    model = active.sha256(settings)
     receiver = Receiver(
         store,
         settings.receive,

@@ -107,9 +107,8 @@ def _url(resource: dict[str, Any]) -> str:
 
 
 def _diagnostic_report(report: Report, of: Subject, observations: list[dict[str, Any]]) -> dict[str, Any]:
-    conclusion = " ".join(
-        part for part in (sentences.headline(report), sentences.amended(report), words.RESEARCH_USE) if part
-    )
+    said = [sentences.headline(report), sentences.amended(report), words.RESEARCH_USE]
+    conclusion = " ".join(part for part in (*said, *sentences.unlike(report)) if part)
     present = {f.label for reading in report.readings for f in reading.findings if f.present}
     concepts = [words.concept(label).finding for label in report.card.labels if label in present]
     return {

@@ -12,12 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from model.card import Card
+from model.card import Card, Temperature
 from model.classifier import Finding
 
 LOCAL_SCHEME = "99HILUM"
 RESEARCH_USE = "AI result for research use only. Not a diagnosis. Not verified by a physician."
-UNCALIBRATED = "Scores are uncalibrated: they order findings, they are no probabilities."
 MOST_DECIMALS = 6
 
 
@@ -87,6 +86,41 @@ def numbers(finding: Finding, decimals: int = 2) -> tuple[str, str]:
         if (float(score) >= float(threshold)) == finding.present:
             break
     return score, threshold
+
+
+def unsettled(findings: list[Finding], card: Card) -> str:
+    """One sentence: whose threshold lies within the score's range (`model.doubt`); empty where no one's does."""
+    each = [
+        f"{name(f, card)} {f.low:.3f} to {f.high:.3f} (threshold {f.threshold:.3f})"
+        for f in ordered(findings)
+        if f.is_unsettled
+    ]
+    if not each:
+        return ""
+    return f"Close calls (models that learnt from fewer of the patients disagree): {', '.join(each)}."
+
+
+def calibration(card: Card) -> str:
+    """One sentence: what a score says, and where it would say too much."""
+    if not card.is_calibrated:
+        return "Scores are uncalibrated: they order findings, they are no probabilities."
+    shares = [card.prevalence[label] for label in card.labels]
+    least, most = _percent(min(shares)), _percent(max(shares))
+    where = f"{most} of the images" if least == most else f"{least} to {most} of the images, by finding"
+    return f"Scores are calibrated for a place where a finding is in {where}: where it is rarer, its score is too high."
+
+
+def calibration_of(finding: Finding, card: Card) -> str:
+    """The same of one finding, as a parameter of the algorithm."""
+    curve = card.calibrations.get(finding.label)
+    if curve is None:
+        return "none, uncalibrated score"
+    method = "temperature" if isinstance(curve, Temperature) else "isotonic"
+    return f"{method}, for a prevalence of {_percent(card.prevalence[finding.label])}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
 
 
 def headline(findings: list[Finding], card: Card) -> str:

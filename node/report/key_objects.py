@@ -87,4 +87,4 @@ def _flagged(report: Report) -> list[Reading]:
 
 
 def _description(report: Report) -> str:
-    return f"{sentences.headline(report)} {words.RESEARCH_USE}"
+    return " ".join([sentences.headline(report), words.RESEARCH_USE, *sentences.unlike(report)])

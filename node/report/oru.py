@@ -98,6 +98,7 @@ def _segment(name: str, fields: dict[int, str]) -> str:
 def _observations(report: Report, of: Subject) -> list[dict[int, str]]:
     """OBX-2 to OBX-8 of each; the sub-ids (OBX-4) are the image, image and finding, and a 1 behind for the score."""
     lines = [sentences.headline(report), sentences.amended(report), words.RESEARCH_USE]
+    lines += sentences.unlike(report)
     lines += [sentences.limits(report), f"Model: {sentences.model(report)}. Weights: {report.card.sha256}."]
     found = [{2: "TX", 3: _coded(COMMENT), 5: escape(line)} for line in lines if line]
     found.append({2: "ST", 3: _coded(STUDY_UID), 5: escape(of.study)})

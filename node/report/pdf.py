@@ -131,7 +131,8 @@ def _drawn(report: Report) -> bytes:
     images = _shown(report)
     small = _small_print(report, images)
     y = _headline(canvas, sentences.headline(report))
-    y = _write(canvas, y - 2, WARNING, _broken(sentences.NOT_FOR, WARNING)) - 8
+    warnings = [sentences.NOT_FOR, *sentences.unlike(report)]
+    y = _write(canvas, y - 2, WARNING, [line for told in warnings for line in _broken(told, WARNING)]) - 8
     bottom = MARGIN + len(small) * SMALL.line
     table = _Table(report, images, y - bottom - 22 - LEAST_PICTURE)
     y = _pictures(canvas, report, images, y, bottom + table.height + 22)
@@ -183,7 +184,7 @@ def _small_print(report: Report, images: Sequence[int]) -> list[str]:
             f"Colour (violet: little, yellow: much influence on the score) and line: {sentences.WHERE_FROM}.",
             SMALL,
         )
-    told += _broken(words.UNCALIBRATED, SMALL)
+    told += _broken(words.calibration(report.card), SMALL)
     told += _broken(sentences.limits(report), SMALL, most=LIMIT_LINES)
     told += _broken(f"Model {sentences.model(report)}, weights {report.card.sha256}.", SMALL)
     when = report.local_time.strftime("%Y-%m-%d %H:%M %z").strip()

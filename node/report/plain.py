@@ -117,6 +117,8 @@ def _image(report: Report, reading: Reading) -> dict[str, Any]:
             for finding in words.ordered(reading.findings)
             if finding.present and finding.label in reading.marks
         ]
+    if reading.unlike:
+        image["unlike"] = reading.unlike
     return {**image, "notes": list(identity.notes)}
 
 

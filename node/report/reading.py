@@ -53,6 +53,8 @@ class Reading:
     """Empty where the image was not analyzed: then the report has a reason."""
     marks: Mapping[str, Mark] = field(default_factory=dict)
     """Label -> where; of the findings above their thresholds, and only where the intended use is `marks`."""
+    unlike: str = ""
+    """A sentence where the picture looks unlike what the model was made for and was analyzed all the same."""
 
     @cached_property
     def identity(self) -> Identity:
@@ -70,7 +72,8 @@ class Earlier:
     findings: tuple[tuple[str, float, bool], ...]
     """(label, score, above its threshold then), in that model's order."""
     model: str
-    """SHA-256 of its weights, `sha256:…`: scores of other weights are not to be compared."""
+    """SHA-256 of its weights, `sha256:…`: scores of other weights are not to be compared. Empty where the same weights'
+    scores were calibrated otherwise."""
 
 
 @dataclass(frozen=True)
@@ -144,22 +147,15 @@ def result_uid(report: Report, writer: str, variant: str, image: int = 0) -> str
 
     The same job run twice names the same object; anything that changes what stands in the object changes its UID.
     """
-    card = report.card
-    settings = [
-        report.intended_use,
-        str(report.timezone),
-        card.name,
-        card.version,
-        card.limits,
-        report.reason,
-    ]
+    settings = [report.intended_use, str(report.timezone), report.reason]
     settings += [f"{f.label}={f.threshold!r}" for reading in report.readings for f in reading.findings]
+    settings += [reading.unlike for reading in report.readings]
     settings += [f"{one.analyzed_at.isoformat()} {one.model} {one.findings!r}" for one in report.earlier]
     images = [part for r in report.readings for part in (r.identity.sop_instance, r.content_hash)]
     return uid(
         "result",
         *images,
-        card.sha256,
+        report.card.identity,
         hashlib.sha256("\0".join(settings).encode()).hexdigest(),
         f"{writer} {software_version()}",
         variant,

@@ -67,7 +67,8 @@ class SecondaryCapture:
             f"{words.RESEARCH_USE} Picture resized, findings of {sentences.model(report)} "
             f"written beneath{what}."
         )[:1024]
-        sc.ImageComments = f"{words.RESEARCH_USE} {words.headline(reading.findings, card)}"[:10_240]
+        said = [words.RESEARCH_USE, words.headline(reading.findings, card), words.ascii_text(reading.unlike)]
+        sc.ImageComments = " ".join(part for part in said if part)[:10_240]
         sc.SourceImageSequence = [_source(reading)]
         _carry_lossy_compression(reading.source, sc)
         sc.Rows, sc.Columns = pixels.shape[:2]

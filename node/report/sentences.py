@@ -68,6 +68,16 @@ def amended(report: Report) -> str:
     return f"Report revision {report.revision}, replaces the earlier one." if report.revision > 1 else ""
 
 
+def unlike(report: Report) -> list[str]:
+    """A sentence for each image that looks unlike what the model was made for; where there are several, which."""
+    several = len(report.readings) > 1
+    return [
+        (f"{image_name(report, image)}. " if several else "") + words.ascii_text(reading.unlike)
+        for image, reading in enumerate(report.readings)
+        if reading.unlike
+    ]
+
+
 def limits(report: Report) -> str:
     return f"Limits: {words.ascii_text(' '.join(report.card.limits.split()))}"
 

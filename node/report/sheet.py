@@ -161,7 +161,8 @@ def _panel(report: Report, image: int, width: int) -> Image.Image:
     if len(report.readings) > 1:
         small.insert(0, f"{sentences.image_name(report, image)} of {len(report.readings)} in this report")
     headline = _wrapped(words.headline(table, card), large, width - 2 * margin)
-    not_for = _wrapped(sentences.NOT_FOR, large, width - 2 * margin)
+    warnings = [sentences.NOT_FOR, words.ascii_text(report.readings[image].unlike)]
+    not_for = [line for told in warnings if told for line in _wrapped(told, large, width - 2 * margin)]
     small = [part for told in small if told for part in _wrapped(told, text, width - 2 * margin)]
 
     height = margin * 4 + large_line * (len(headline) + len(not_for)) + line * (half + 1 + len(small))

@@ -240,14 +240,17 @@ def _content(hd: Any, report: Report) -> Any:
 def _sentences(report: Report) -> list[str]:
     card, images = report.card, range(len(report.readings))
     said = [sentences.headline(report), words.RESEARCH_USE, sentences.amended(report)]
+    said += sentences.unlike(report)
     if any(regions.marks(report, image) for image in images):
         said.append(f"A region shows {sentences.WHERE_FROM}. It is not a segmentation.")
     for image in images:
         which = f"{sentences.image_name(report, image)}. " if len(images) > 1 else ""
         said.append(which + words.all_scores(report.readings[image].findings, card))
+        if open_calls := words.unsettled(report.readings[image].findings, card):
+            said.append(which + open_calls)
         if missing := _without_region(report, image):
             said.append(f"{which}No region could be found for: {', '.join(missing)}.")
-    said.append(words.UNCALIBRATED)
+    said.append(words.calibration(card))
     said.append(sentences.limits(report))
     said.append(f"Model: {sentences.model(report)}. Weights: {card.sha256}.")
     return [sentence for sentence in said if sentence]
@@ -317,7 +320,7 @@ def _parameters(finding: Finding, card: Card) -> str:
     parameters = f"threshold={threshold}; present if score >= threshold; score={score}; weights={card.sha256}"
     if rule := words.ascii_text(card.rule):
         parameters += f"; threshold rule: {rule}"
-    return f"{parameters}; calibration: none, uncalibrated score"
+    return f"{parameters}; calibration: {words.calibration_of(finding, card)}"
 
 
 def _region(hd: Any, outline: list[regions.Point], source: dict[str, str]) -> Any:

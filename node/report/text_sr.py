@@ -44,10 +44,13 @@ def _page(report: Report) -> list[Dataset]:
     page = [text(FINDING, sentences.headline(report)), text(COMMENT, words.RESEARCH_USE)]
     if amended := sentences.amended(report):
         page.append(text(COMMENT, amended))
+    page += [text(COMMENT, line) for line in sentences.unlike(report)]
     for number, reading in enumerate(report.readings):
         page.append(text(FINDING, _table(report, number)))
+        if open_calls := words.unsettled(reading.findings, report.card):
+            page.append(text(COMMENT, open_calls))
         page.append(basic_text.image(reading.identity))
-    page += [text(COMMENT, words.UNCALIBRATED), text(COMMENT, sentences.limits(report))]
+    page += [text(COMMENT, words.calibration(report.card)), text(COMMENT, sentences.limits(report))]
     page.append(text(ALGORITHM, f"{sentences.model(report)}, weights {report.card.sha256}"))
     page += [text(PREVIOUS, line) for line in sentences.earlier(report)]
     return page

@@ -23,6 +23,7 @@ from node.trace.story import Image, Story, Told, last_words
 from storage.clock import stamp
 
 _NO_SCORE = "not in the record"
+_SCORES = "Scores order findings; whether they are calibrated, and for which place, is said in the result and the card."
 
 
 def paper(stories: Sequence[Story], printing: Printing, asked_for: str = "") -> Paper:
@@ -131,9 +132,9 @@ def _deliveries(story: Story) -> str:
 
 
 def _findings(story: Story) -> Iterator[Block]:
-    from node.report.findings import RESEARCH_USE, UNCALIBRATED
+    from node.report.findings import RESEARCH_USE
 
-    yield Words(f"{RESEARCH_USE} {UNCALIBRATED}", is_loud=True)
+    yield Words(f"{RESEARCH_USE} {_SCORES}", is_loud=True)
     several = len(story.images) > 1
     rows = []
     for number, image in enumerate(story.images, 1):

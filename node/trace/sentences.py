@@ -143,6 +143,12 @@ def _skipped(record: Record) -> str:
     return f"not read: {_reason(record)}"
 
 
+def _shadowed(record: Record) -> str:
+    differs = sorted(record.detail.get("differs", {}))
+    otherwise = f"; it decides otherwise on {listed(differs)}" if differs else "; it decides the same"
+    return f"also read by the {model(record.detail)} in the shadow, which sends nothing{otherwise}"
+
+
 def _parked(record: Record) -> str:
     return f"not read: {_reason(record)}. Parked: a person must decide"
 
@@ -226,6 +232,7 @@ _TELLING = {
     "job.queued": lambda _: "waits to be read",
     "job.skipped": _skipped,
     "job.parked": _parked,
+    "job.shadowed": _shadowed,
     "study.waiting": lambda _: "read; waits for the rest of the study, which gets one report",
     "study.claimed": lambda r: (
         f"{worker(r)} began to make the study's report, attempt {r.detail.get('attempt')}"

@@ -1,11 +1,11 @@
-"""`scripts/bench receive|associations|deliver|end-to-end|soak|audit [options]`."""
+"""`scripts/bench receive|associations|deliver|end-to-end|predict|soak|audit [options]`."""
 
 import argparse
 import sys
 import tempfile
 from pathlib import Path
 
-from scripts.benchmarks import associations, audit, deliver, end_to_end, receive, soak
+from scripts.benchmarks import associations, audit, deliver, end_to_end, predict, receive, soak
 from scripts.benchmarks.report import Report
 from scripts.benchmarks.senders import Failed
 
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "associations": associations,
     "deliver": deliver,
     "end-to-end": end_to_end,
+    "predict": predict,
     "soak": soak,
     "audit": audit,
 }

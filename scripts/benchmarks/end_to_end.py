@@ -229,7 +229,7 @@ def _decoding(chest: _Chest, root: Path, report: Report) -> None:
     chest.dataset.save_as(plain, enforce_file_format=True)
     subprocess.run([nodes.dcmtk("dcmcjpeg"), "+e1", str(plain), str(packed)], check=True)
     report.heading(f"decode and preprocessing: {ROWS} x {COLUMNS}, one decoder process")
-    with Decoders(1, 2 * 2**30, 60, Policy(), card.load(ROOT / "model" / "shipped")) as decoders:
+    with Decoders(1, 2 * 2**30, 60, Policy(), (card.load(ROOT / "model" / "shipped"),)) as decoders:
         for (name, goal), file in zip(GOALS.items(), (plain, packed), strict=True):
             seconds = []
             for _ in range(WARM_UP + 20):

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model import card, network
+from model import card, network, npz
 from model.errors import BadModel
 from model.network import Weights
 
@@ -37,7 +37,7 @@ def test_a_flat_head_reads_every_place_of_its_pool() -> None:
     }
     assert list(shapes) == ["hidden1", "hidden2", "hidden3", "head"]
     assert tuple(shapes["hidden1"]) == (25_088, 1024)
-    assert built.count_params() * 4 < network.LARGEST_FILE
+    assert built.count_params() * 4 < npz.LARGEST_FILE
 
 
 def test_averages_stand_in_the_order_of_the_pools() -> None:

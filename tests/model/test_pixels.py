@@ -3,8 +3,8 @@
 import csv
 import tracemalloc
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -16,14 +16,14 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
-from model.card import Card
+from model import card
 from model.decode import _stream, pixel_element, read_layout, stored_values
 from model.errors import ModelError, Undecodable, Unreadable
 from model.header import quietly
 from model.pixels import Image, open_dataset, prepare, read, stored_points, to_uint8, wrap
 from model.streams import Claim, _gdcm, _jpeg_lossless
 
-CARD = cast(Card, SimpleNamespace(size=224, scale=255.0, mean=(103.939, 116.779, 123.68)))
+CARD = replace(card.load(card.SHIPPED), size=224, scale=255.0, mean=(103.939, 116.779, 123.68))
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (120, 1))
 
 

@@ -3,8 +3,9 @@
 import csv
 import math
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,16 @@ from pydicom.uid import (
 )
 
 from model import card
+from model import predict as of_files
+from model.card_text import toml
+from model.classifier import Classifier
+from model.classifier import Seen as Looked
 from model.errors import BadData, BadModel
+from model.guard import Scoped
 from model.pixels import open_dataset, prepare, read, wrap
 from model.predict import find, predict
+from model.reader import Reader
+from model.runtime import Running, Said
 from model.train import linear
 from model.train.augment import AS_IT_IS
 from model.train.pictures import Pictures
@@ -101,11 +109,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ran(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Ran]:
+def unguarded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model without what it knows of looks, to which drawn pictures are strange."""
+    folder = tmp_path_factory.mktemp("models") / "unguarded"
+    folder.mkdir()
+    tree = tomllib.loads((card.SHIPPED / card.CARD).read_text(encoding="utf-8"))
+    for part in ("scope", "doubt"):
+        tree.pop(part, None)
+    (folder / card.CARD).write_text(toml(tree), encoding="utf-8")
+    (folder / SHIPPED.weights).symlink_to(SHIPPED.weights_path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scored(unguarded: Path) -> Callable[..., bool]:
+    """`predict` by the unguarded model, by TensorFlow whatever else is here: its scores of one input never differ."""
+
+    def run(paths: list[Path], out: Path, *, scope: bool = True) -> bool:
+        return predict(paths, out, unguarded, scope=scope, runtime="tensorflow", guards=None)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def ran(
+    folder: Path, scored: Callable[..., bool], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[bool], Ran]:
     out = tmp_path_factory.mktemp("tables")
 
     def run(scope: bool) -> Ran:
-        held = predict([folder], out / f"{scope}.csv", None, scope=scope)
+        held = scored([folder], out / f"{scope}.csv", scope=scope)
         return Ran(table(out / f"{scope}.csv"), held)
 
     once = {scope: run(scope) for scope in (True, False)}
@@ -201,6 +234,75 @@ def test_what_cannot_work_is_said_in_one_line_before_the_model_is_loaded(
     with pytest.raises(BadData, match=says) as error:
         predict([tmp_path / path for path in paths], tmp_path / out, tmp_path / "no model here")
     assert "\n" not in str(error.value)
+
+
+class Guarded(Reader):
+    """A model of 64 pixels a side and what guards it, of 32, to which bright pictures are strange; no network in
+    either."""
+
+    def __init__(self, note: str = "") -> None:
+        silent = Running(
+            "openvino", lambda batch: Said(np.full((len(batch), len(SHIPPED.labels)), 0.5, np.float32)), note
+        )
+        first, second = (
+            replace(SHIPPED, size=size, scope="", doubt="", calibrations={}) for size in (64, 32)
+        )
+        super().__init__(Classifier(first, silent), Classifier(second, silent))
+
+    def look(self, batches: Sequence[np.ndarray]) -> list[Looked]:
+        assert [batch.shape[1:] for batch in batches] == [(64, 64, 3), (32, 32, 3)]
+        bright = [float(picture.mean()) > 0 for picture in batches[1]]
+        marks = [
+            Scoped(float(b), b, "photograph" if b else "", "It looks like a photograph" if b else "")
+            for b in bright
+        ]
+        return [replace(seen, scoped=mark) for seen, mark in zip(super().look(batches), marks, strict=True)]
+
+
+@pytest.fixture
+def bright_and_dark(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, (low, high) in {"a-dark": (0, 120), "b-bright": (140, 255), "c-dark": (10, 130)}.items():
+        Pillow.fromarray(drawn(low=low, high=high)).save(folder / f"{name}.png")
+    return folder
+
+
+def test_a_picture_that_looks_like_something_else_is_skipped_with_the_guards_reason(
+    bright_and_dark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_files.Reader, "load", lambda *arguments, **named: Guarded())
+    assert predict([bright_and_dark], tmp_path / "scores.csv", None)
+    dark, bright, other = table(tmp_path / "scores.csv")
+    assert [row["status"] for row in (dark, bright, other)] == ["analyzed", "skipped", "analyzed"]
+    assert "photograph" in bright["reason"]
+    assert {bright[label] for label in SHIPPED.labels} == {""}
+    assert {dark[label] for label in SHIPPED.labels} == {"0.5"}
+
+
+def test_without_scope_no_guard_is_loaded_and_every_picture_scored(
+    bright_and_dark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def load(folder: Path, runtime: str, *, guards: Path | None) -> Reader:
+        asked.update(runtime=runtime, guards=guards)
+        return Guarded()
+
+    monkeypatch.setattr(of_files.Reader, "load", load)
+    assert predict([bright_and_dark], tmp_path / "scores.csv", None, scope=False)
+    assert {row["status"] for row in table(tmp_path / "scores.csv")} == {"analyzed"}
+    assert asked == {"runtime": "auto", "guards": None}
+
+
+def test_what_computed_the_scores_is_told(
+    bright_and_dark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(of_files.Reader, "load", lambda *arguments, **named: Guarded("A note on how."))
+    predict([bright_and_dark], tmp_path / "scores.csv", None)
+    *_, note, _, last = capsys.readouterr().err.splitlines()
+    assert note == "hilum: A note on how."
+    assert last.endswith("runtime openvino")
 
 
 def test_names_that_repeat_in_two_folders_are_told_apart(tmp_path: Path) -> None:
@@ -339,8 +441,10 @@ def test_the_network_sees_the_same_in_a_dicom_file_as_in_trainings_png(same: Pat
     assert {name: d for name, d in far.items() if d > 1e-5} == {}
 
 
-def test_a_dicom_file_gets_the_scores_of_trainings_png(same: Path, tmp_path: Path) -> None:
-    assert predict([same], tmp_path / "scores.csv", None)
+def test_a_dicom_file_gets_the_scores_of_trainings_png(
+    same: Path, scored: Callable[..., bool], tmp_path: Path
+) -> None:
+    assert scored([same], tmp_path / "scores.csv")
     rows = {row.pop("image"): row for row in table(tmp_path / "scores.csv")}
     assert {row["status"] for row in rows.values()} == {"analyzed"}
     png = rows["picture.png"]
@@ -358,14 +462,16 @@ def test_a_picture_of_few_greys_is_the_same_input_without_a_window_and_in_that_o
         assert np.abs(as_served(save(dataset, tmp_path / "x.dcm")) - trained).max() < 1e-5
 
 
-def test_a_real_x_ray_as_dicom_gets_the_scores_of_its_jpeg(shared_data: Path, tmp_path: Path) -> None:
+def test_a_real_x_ray_as_dicom_gets_the_scores_of_its_jpeg(
+    shared_data: Path, scored: Callable[..., bool], tmp_path: Path
+) -> None:
     picture = min((shared_data / "xray/images").iterdir())
     dataset = wrap(picture)
     save(dataset, tmp_path / "plain.dcm")
     dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
     save(dataset, tmp_path / "j2k.dcm")
 
-    assert predict([picture, tmp_path], tmp_path / "scores.csv", None)
+    assert scored([picture, tmp_path], tmp_path / "scores.csv")
 
     of_jpeg, *of_dicom = table(tmp_path / "scores.csv")
     assert [row["image"] for row in of_dicom] == ["j2k.dcm", "plain.dcm"]

@@ -9,16 +9,22 @@ import pytest
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 
+from model.guard import Scoped
 from model.header import quietly
 from model.pixels import Image
 from model.scope import (
     DX_FOR_PRESENTATION,
     RULES,
     SECONDARY_CAPTURE,
+    STORED,
     Policy,
     age_in_years,
+    doubt,
+    flagged,
     judge,
+    judge_looks,
     judge_picture,
+    with_age,
 )
 from model.stored_only import stored_only
 
@@ -164,6 +170,33 @@ def test_children_are_left_to_their_own_models() -> None:
     assert judge(chest(PatientAge=None), Policy(unknown_age="skip")) is not None
 
 
+def test_what_the_header_leaves_open_may_be_the_guards_to_decide_but_a_no_of_the_header_stays() -> None:
+    site = Policy(unknown_view="model", unknown_body_part="model", unknown_age="model")
+    for open_ in ({"ViewPosition": None}, {"BodyPartExamined": None}, {"PatientAge": None}):
+        silent = chest(SeriesDescription=None, StudyDescription=None, ProtocolName=None, **open_)
+        assert doubt(silent, site) == judge(silent, site) is not None
+        assert doubt(silent, Policy()) is None
+    assert doubt(chest(), site) is None
+    for no in ({"ViewPosition": "LATERAL"}, {"PatientAge": "007Y"}, {"Modality": "CT"}):
+        assert judge(chest(**no), site) and doubt(chest(**no), site) is None
+    # a Secondary Capture must say it itself
+    assert doubt(chest(ViewPosition=None, SOPClassUID=SECONDARY_CAPTURE), site) is None
+
+
+def test_a_strange_picture_is_skipped_with_the_guards_reason_and_the_headers() -> None:
+    strange = Scoped(0.9, True, "rotated", "The picture looks turned: stored, not analyzed")
+    said = "Age not stated: stored, not analyzed (site rule)"
+    assert judge_looks(Scoped(0.1, False), said) is None
+    assert judge_looks(strange) == strange.reason
+    assert judge_looks(strange, said) == "Age not stated. The picture looks turned: stored, not analyzed"
+    assert (
+        judge_looks(Scoped(0.9, True))
+        == "The picture looks unlike those that the model was made for" + STORED
+    )
+    assert flagged(strange) == "The picture looks turned: its scores may mean nothing."
+    assert flagged(Scoped(0.1, False)) == ""
+
+
 def test_our_own_result_is_known_by_any_of_its_marks() -> None:
     marked = chest()
     marked.private_block(0x0099, "HILUM", create=True).add_new(1, "LO", "sha256")
@@ -211,3 +244,17 @@ def test_a_blank_picture_is_told_from_a_faint_one() -> None:
     )
     faint = np.tile(np.linspace(0.4, 0.6, 200, dtype=np.float32), (200, 1))
     assert judge_picture(Image(faint)) is None
+
+
+def test_an_age_in_the_header_goes_before_what_a_picture_looks_like() -> None:
+    child = Scoped(
+        0.8, True, "child", "The patient looks like a child: stored, not analyzed", Scoped(0.1, False)
+    )
+    stated, silent, impossible = Dataset(), Dataset(), Dataset()
+    stated.PatientAge, impossible.PatientAge = "054Y", "999Y"
+
+    assert not with_age(child, stated).is_strange
+    assert with_age(child, silent) is child
+    assert with_age(child, impossible) is child
+    rotated = Scoped(0.9, True, "rotated", "The picture looks rotated: stored, not analyzed")
+    assert with_age(rotated, stated) is rotated

@@ -117,6 +117,6 @@ def test_a_model_that_can_not_be_loaded_ends_the_demo_with_a_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("config.toml").write_text('[analyze]\nmodel = "model"\n')
-    assert main(["demo"]) == 3
+    assert main(["demo"]) == 2
     assert "card.toml: can't be read" in capsys.readouterr().err
     assert not Path("hilum-demo").exists()

@@ -59,7 +59,6 @@ def test_a_wrong_key_or_value_is_named_in_one_line(tmp_path: Path, text: str, ke
 @pytest.mark.parametrize(
     "text",
     [
-        '[scope]\nunknown_view = "model"\n',
         '[watch]\nhttp = "127.0.0.1:8042"\n',
         '[storage]\nurl = "postgresql://h/d"\n',
     ],

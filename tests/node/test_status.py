@@ -1,12 +1,16 @@
 """`hilum status` says what an administrator needs, also while the node is stopped."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from node import shadow
 from node.settings import Settings, load
 from node.state import NodeState, locked, read_state
-from node.status import collect
+from node.status import collect, describe
 from storage.audit import Actor, Patient
 from storage.objects import Arrival
 from storage.spool import Disk
@@ -38,6 +42,21 @@ def test_the_json_has_the_keys_that_scripts_rely_on(station: Any) -> None:
         }
     }  # fmt: skip
     assert told["disk_free_bytes"] > 0
+    model = told["model"]
+    assert (model["from"], model["runtime"], model["shadow"]) == ("shipped", "auto", None)
+    assert model["sha256"].startswith("sha256:") and (model["since"], model["by"]) == (None, None)
+
+
+def test_the_model_its_runtime_and_what_is_wrong_with_the_shadow_are_told(
+    station: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    station.config.write_text(station.config.read_text() + '[analyze]\nshadow = "next"\n')
+    shadow.failed_in(station.data_dir).write_text("next/card.toml: can't be read")
+    found = collect(load(station.config), dataclasses.replace(RUNNING, runtime="openvino"))
+    describe(found)
+    assert "shipped; runtime openvino; shadow" in capsys.readouterr().out
+    assert "there is no shadow: next/card.toml: can't be read" in found.problems[0]
+    assert found.holds
 
 
 def test_a_folder_where_no_node_has_run_is_a_stopped_node(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the supervisor does about a worker that hangs or dies, with processes that only pretend to work."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from node.child import NEW_MODEL_EXIT
 from node.settings import Analyze, Node, Settings
 from node.supervise import Process, Supervisor
 from storage.audit import Actor, Patient
@@ -107,6 +109,31 @@ def test_an_image_on_which_the_worker_dies_three_times_alone_is_parked_and_the_o
     assert post.jobs() == [("parked", 3), ("queued", 0)]
     # each death lengthens the pause before the next start
     assert post.worker.deaths == 4
+
+
+def test_a_worker_that_leaves_for_another_model_is_started_again_at_once_and_has_not_died(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Process] = []
+    monkeypatch.setattr(post.supervisor, "_start", started.append)
+    for _ in range(3):
+        post.worker.popen = subprocess.Popen(["sh", "-c", f"exit {NEW_MODEL_EXIT}"])
+        post.worker.popen.wait()
+        assert post.supervisor._mourn() == 0
+    assert started == [post.worker] * 3
+    assert (post.worker.deaths, post.worker.again_at, post.worker.model_failures) == (0, 0.0, 0)
+
+
+def test_an_activation_that_was_cut_off_is_brought_to_its_end_while_the_node_runs(post: Post) -> None:
+    models = post.store.spool.root / "models"
+    models.mkdir()
+    (models / "activating").write_text(
+        json.dumps({"name": "shipped", "since": "2026-11-22T03:00:00.000000Z", "by": "anna", "after": 0})
+    )
+    with post.store.database.write() as tx:
+        post.store.audit.record(tx, "model.activated", detail={"old": {}, "new": {}})
+    post.look()
+    assert [path.name for path in models.iterdir() if path.name != "lock"] == ["active"]
 
 
 def test_the_supervisor_sleeps_until_a_process_ends_or_a_signal_comes(post: Post) -> None:

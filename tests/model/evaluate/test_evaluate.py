@@ -96,6 +96,12 @@ def test_a_model_is_judged_on_the_test_split_and_against_floors(
     assert mass["auroc"]["value"] > 0.7 and found["labels"]["Hernia"]["auroc"] is None
     assert mass["at_threshold"]["threshold"] == 0.875
     assert mass["at_threshold"]["elsewhere"][0]["prevalence"] == 0.05
+    rarer = mass["elsewhere"][0]
+    assert rarer["prevalence"] == 0.05 and rarer["fitted"] == mass["positive"] / mass["images"]
+    assert rarer["calibration"]["ece"]["low"] <= rarer["calibration"]["ece"]["value"]
+    pooled = found["calibration_of_all_labels_pooled"]
+    assert sum(each["images"] for each in pooled["bins"]) == 94
+    assert f"ECE of all labels pooled: {pooled['ece']['value']:.3f}" in done.stdout
     assert found["floors"].keys() == {"age, sex and view", "32 x 32 thumbnail", "collection"}
     assert found["floors"]["collection"]["c1"]["labels"]["Mass"]["auroc"]["value"] == 0.5
     assert set(found["parts"]) == {"all", "view", "sex", "age", "collection"}
@@ -103,6 +109,7 @@ def test_a_model_is_judged_on_the_test_split_and_against_floors(
     assert any("Prevalence is that of these images" in sentence for sentence in found["limits"])
     page = (out / "report.html").read_text()
     assert page.count("<img") == 3 and "What may not be concluded" in page and "012.png" in page
+    assert "Calibration at a prevalence of 0.05" in page and "The card has no calibration" in page
 
 
 def test_the_same_seed_writes_the_same_report(

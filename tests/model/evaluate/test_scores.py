@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,39 @@ def test_another_model_or_another_picture_is_scored_anew_but_a_threshold_changes
     assert np.array_equal(
         score(card.load(model), images, tmp_path / "images", out).scores, darker.scores, equal_nan=True
     )
+
+
+CALIBRATION = """[calibration]
+method = "temperature"
+how = "By dice."
+
+[[findings]]"""
+
+
+def test_a_new_calibration_needs_no_new_scores_and_older_files_are_not_taken_for_raw(
+    model: Path, images: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, text = tmp_path / "out", (model / "card.toml").read_text()
+    plain = score(card.load(model), images[:4], tmp_path / "images", out)
+    file = (out / "scores.csv").read_bytes()
+    text = text.replace("[[findings]]", CALIBRATION, 1)
+    for threshold in ("threshold = 0.875", "threshold = 0.125"):
+        text = text.replace(threshold, threshold + "\ntemperature = 2.0\nshift = -1.0\nprevalence = 0.1")
+    (model / "card.toml").write_text(text)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Classifier, "load", never_loaded)
+        found = score(card.load(model), images[:4], tmp_path / "images", out)
+    wanted = 1 / (1 + np.exp(1 - np.log(plain.raw / (1 - plain.raw)) / 2))
+    assert np.array_equal(plain.raw, plain.scores) and np.array_equal(found.raw, plain.raw)
+    assert found.scores == pytest.approx(wanted) and (out / "scores.csv").read_bytes() == file
+
+    assert json.loads((out / "scores.json").read_text())["scores"] == "raw"
+    whose = json.loads((out / "scores.json").read_text())
+    (out / "scores.json").write_text(json.dumps({"model": whose["model"]}))
+    (out / "scores.csv").write_bytes(file.replace(b",0.", b",0.9"))
+    again = score(card.load(model), images[:4], tmp_path / "images", out)
+    assert again.raw == pytest.approx(plain.raw, abs=1e-6)
 
 
 def test_weights_that_are_not_the_cards_are_refused_even_where_all_is_scored(

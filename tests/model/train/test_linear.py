@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model import card, ship
+from model import card, ship, ship_tables
 from model import table as tables
 from model.card_text import toml
 from model.errors import BadData
@@ -103,17 +103,19 @@ def test_the_patients_kept_back_decide_nothing() -> None:
     two = train.train(np.where(kept_back[:, None], 99, x).astype(np.float32), upset, short(), test_fold=0)
 
     assert np.array_equal(one.head.kernel, two.head.kernel)
-    assert (one.strength, one.thresholds) == (two.strength, two.thresholds)
+    assert (one.strength, one.curves, one.thresholds) == (two.strength, two.curves, two.thresholds)
     assert np.isnan(one.inner[kept_back]).all() and not np.isnan(one.inner[~kept_back]).any()
 
 
 def test_every_row_is_judged_by_a_model_without_its_patient() -> None:
     table, x = invented()
-    scores, calls = train.cross_validate(x, table, short((1.0,)))
+    judged = train.cross_validate(x, table, short((1.0,)))
+    scores, calls = judged.scores, judged.calls
 
     fold = table.folds == 3
     alone = train.train(x, table, short((1.0,)), test_fold=3)
-    assert np.array_equal(scores[fold], alone.head.scores(x[fold]))
+    assert np.array_equal(scores[fold], alone.scores(x[fold]))
+    assert np.array_equal(judged.raw[fold], alone.head.scores(x[fold]))
     assert np.array_equal(calls[fold, 0] == 1, scores[fold, 0] >= alone.thresholds["Mass"])
     assert not np.isnan(scores).any()
 
@@ -163,4 +165,4 @@ def test_the_page_about_the_model_shows_the_cards_figures() -> None:
     page = (Path(ship.__file__).parents[1] / "docs/model.md").read_text(encoding="utf-8")
     shown = re.search(r"<!-- figures -->\n(.*?)<!-- end of figures -->", page, re.DOTALL)
     tree = tomllib.loads((card.SHIPPED / card.CARD).read_text(encoding="utf-8"))
-    assert shown and shown[1] == ship.table_of_figures(tree)
+    assert shown and shown[1] == ship_tables.table_of_figures(tree)

@@ -82,6 +82,13 @@ def test_a_run_leaves_a_model_that_the_node_can_load(whole: Path, drawn: Path) -
     assert loaded.card.labels == ("Mass", "Lung Opacity")
     assert "maximal F1 on the 12 validation images" in loaded.card.rule
     assert loaded.card.thresholds == report["thresholds"]
+    # 12 images are too few for a temperature: only the share of positives goes over
+    curves = loaded.card.calibrations
+    assert set(curves) == {"Mass", "Lung Opacity"} and curves["Mass"].temperature == 1.0  # type: ignore[union-attr]
+    assert loaded.card.prevalence["Mass"] == 0.5
+    assert "on the 12 validation images (6 patients)" in loaded.card.calibrated_how
+    assert "Mass 6 of 12" in loaded.card.calibrated_how
+    assert "Scores are calibrated on these validation images" in loaded.card.limits
     images = [pixels.read(pixels.wrap(drawn / f"{number}.png")) for number in range(24, 36)]
     batch = np.stack([pixels.prepare(image, loaded.card) for image in images])
     called = [findings[0].present for findings in loaded.predict(batch)]

@@ -1,10 +1,12 @@
 """A worker over a real store, real decoders and real writers, on a clock that the test moves; the network is a toy."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,17 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 
 from model.card import Card
-from model.classifier import Classifier
+from model.classifier import Classifier, Seen
 from model.explain import Mark
+from model.guard import Scoped
 from model.phantom import draw
+from model.reader import Reader
+from model.runtime import Running, Said
 from model.scope import Policy
 from model.stored_only import stored_only
 from node.analyze.decoders import Decoders
 from node.analyze.pipeline import Pipeline
+from node.analyze.shadow import Shadow
 from node.analyze.worker import Worker
 from node.receive.accept import arrived
 from node.receive.part10 import walk_file
@@ -44,12 +50,20 @@ CARD = Card(
 
 
 class Toy(Classifier):
-    """Says of every picture that there is an effusion and no mass; counts how often it is asked where."""
+    """Says of every picture that there is an effusion and no mass, or what it is told to say; counts how often it is
+    asked where. `guard`: what it says of the scope of each picture, if anything."""
 
-    def __init__(self) -> None:
-        self.card = CARD
-        self._scores = lambda batch: np.tile(np.array([0.8, 0.1], np.float32), (len(batch), 1))
+    def __init__(self, card: Card = CARD, scores: Sequence[float] = (0.8, 0.1)) -> None:
+        self.scores = scores
+        self.guard: Scoped | None = None
         self.explained = 0
+        super().__init__(card, Running("toy", self._say))
+
+    def _say(self, batch: NDArray[np.float32]) -> Said:
+        return Said(np.tile(np.array(self.scores, np.float32), (len(batch), 1)))
+
+    def look(self, batch: NDArray[np.float32]) -> list[Seen]:
+        return [replace(seen, scoped=self.guard) for seen in super().look(batch)]
 
     def explain(self, batch: NDArray[np.float32], labels: Sequence[Sequence[str]]) -> list[dict[str, Mark]]:
         assert len(batch) == len(labels)
@@ -71,7 +85,8 @@ def phantom() -> Dataset:
 
 @pytest.fixture(scope="package")
 def decoders() -> Iterator[Decoders]:
-    with Decoders(1, 2 * 10**9, 30, Policy(), CARD) as pool:
+    # twice: the second is for a shadow
+    with Decoders(1, 2 * 10**9, 30, Policy(), (CARD, replace(CARD, scale=1.0))) as pool:
         yield pool
 
 
@@ -90,7 +105,14 @@ class Ward:
     def _open(self) -> Store:
         return Store.create(self.folder, clock=Clock(lambda: self.at, lambda: self._seconds))
 
-    def start(self, *kinds: str, sr_class: str = "comprehensive3d", **report: Any) -> None:
+    def start(
+        self,
+        *kinds: str,
+        sr_class: str = "comprehensive3d",
+        analyze: Mapping[str, Any] = MappingProxyType({}),
+        scope: Mapping[str, Any] = MappingProxyType({}),
+        **report: Any,
+    ) -> None:
         """The node starts, anew with these settings: one folder destination, and what stands in [report]."""
         self.store.close()
         self.store = self._open()
@@ -106,12 +128,17 @@ class Ward:
                      "sr_class": sr_class}
                 ],
                 "report": {"timezone": "UTC", **report},
+                "analyze": dict(analyze),
+                "scope": dict(scope),
             }
         )  # fmt: skip
         self.worker = self.another_worker("worker-1:1")
 
-    def another_worker(self, owner: str) -> Worker:
-        return Worker(self.store, Pipeline(self.settings, self.toy, self._decoders), self.settings, owner)
+    def another_worker(self, owner: str, shadow: Shadow | None = None) -> Worker:
+        return Worker(self.store, self.pipeline(), self.settings, owner, shadow)
+
+    def pipeline(self) -> Pipeline:
+        return Pipeline(self.settings, Reader(self.toy), self._decoders)
 
     def wait(self, seconds: float) -> None:
         self.at += timedelta(seconds=seconds)

@@ -1,5 +1,6 @@
 """One image that hangs, dies or wants too much memory costs itself only."""
 
+import dataclasses
 import os
 import pickle
 import signal
@@ -19,8 +20,9 @@ from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import UID
 
 from model.card import Card
-from model.pixels import wrap
+from model.pixels import prepare, read, wrap
 from model.scope import Policy
+from node.analyze.decoder import room
 from node.analyze.decoders import Decoders, Failed, Ready, Skipped
 
 CARD = Card(
@@ -61,7 +63,7 @@ def deflated(path: Path, rows: int, columns: int) -> Path:
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Decoders]:
-    with Decoders(2, 1500 * MEGABYTE, 30, Policy(), CARD) as decoders:
+    with Decoders(2, 1500 * MEGABYTE, 30, Policy(), (CARD,)) as decoders:
         yield decoders
 
 
@@ -84,10 +86,26 @@ def test_answers_come_in_the_order_of_the_paths(pool: Decoders, tmp_path: Path) 
     assert kinds == ["Ready", "unreadable", "io", "Ready"]
     first = answers[0]
     assert isinstance(first, Ready)
-    assert first.input.shape == (224, 224, 3) and first.picture.shape == (200, 200)
+    assert first.inputs[0].shape == (224, 224, 3) and first.picture.shape == (200, 200)
     assert (first.picture[0, 0], first.picture[0, -1]) == (0, 255)
     assert (first.header.ViewPosition, first.header.PatientAge) == ("AP", "050Y")
     assert "PixelData" not in first.header and len(pickle.dumps(first.header)) < 20_000
+
+
+def test_each_card_gets_its_own_input_and_what_two_see_alike_is_prepared_once(tmp_path: Path) -> None:
+    small = dataclasses.replace(CARD, size=64, channels=1, mean=(0.0, 0.0, 0.0), scale=1.0)
+    alike = dataclasses.replace(CARD, name="another", thresholds={})
+    picture = draw(tmp_path / "a.png")
+    with Decoders(1, 1500 * MEGABYTE, 30, Policy(), (CARD, small, alike)) as pool:
+        (ready,) = pool.examine([picture])
+        assert isinstance(ready, Ready)
+        (expected,) = pool.examine([picture])
+    first, second, third = ready.inputs
+    image = read(wrap(picture, view="PA", age=40))
+    assert np.array_equal(first, prepare(image, CARD)) and third is first
+    assert np.array_equal(second, prepare(image, small)) and second.shape == (64, 64, 1)
+    assert isinstance(expected, Ready) and expected.picture.tobytes() == ready.picture.tobytes()
+    assert room((CARD, small, alike)) == room((CARD, small))
 
 
 def test_view_and_age_of_a_picture_are_judged_too(pool: Decoders, tmp_path: Path) -> None:
@@ -108,7 +126,7 @@ def test_headers_that_come_out_are_small_whatever_came_in(pool: Decoders, corpus
 
 def test_a_decoder_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
     picture = draw(tmp_path / "a.png")
-    with Decoders(1, 1500 * MEGABYTE, 1.5, Policy(), CARD) as pool:
+    with Decoders(1, 1500 * MEGABYTE, 1.5, Policy(), (CARD,)) as pool:
         assert isinstance(pool.examine([picture])[0], Ready)
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)
@@ -122,7 +140,7 @@ def test_a_decoder_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
 
 def test_a_decoder_that_is_killed_at_work_costs_its_own_image_only(tmp_path: Path) -> None:
     picture = draw(tmp_path / "a.png")
-    with Decoders(1, 1500 * MEGABYTE, 30, Policy(), CARD) as pool:
+    with Decoders(1, 1500 * MEGABYTE, 30, Policy(), (CARD,)) as pool:
         pool.examine([picture])
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)  # so that it surely is at work when the signal comes
@@ -136,7 +154,7 @@ def test_a_decoder_that_is_killed_at_work_costs_its_own_image_only(tmp_path: Pat
 
 def test_a_decoder_that_died_between_images_costs_none(tmp_path: Path) -> None:
     picture = draw(tmp_path / "a.png")
-    with Decoders(1, 1500 * MEGABYTE, 30, Policy(), CARD) as pool:
+    with Decoders(1, 1500 * MEGABYTE, 30, Policy(), (CARD,)) as pool:
         pool.examine([picture])
         os.kill(pool.pids[0], signal.SIGKILL)
         assert gone(pool.pids[0])
@@ -146,14 +164,14 @@ def test_a_decoder_that_died_between_images_costs_none(tmp_path: Path) -> None:
 def test_an_image_that_wants_too_much_memory_fails_alone(tmp_path: Path) -> None:
     big, picture = deflated(tmp_path / "big.dcm", 7000, 7000), draw(tmp_path / "a.png")
     assert big.stat().st_size < MEGABYTE
-    with Decoders(1, 150 * MEGABYTE, 30, Policy(), CARD) as pool:
+    with Decoders(1, 150 * MEGABYTE, 30, Policy(), (CARD,)) as pool:
         greedy, next_one = pool.examine([big, picture])
         assert isinstance(greedy, Failed) and greedy.kind == "memory"
         assert isinstance(next_one, Ready)
 
 
 def test_decoders_know_no_tensorflow_and_leave_nothing_behind(tmp_path: Path) -> None:
-    with Decoders(1, 1500 * MEGABYTE, 30, Policy(), CARD) as pool:
+    with Decoders(1, 1500 * MEGABYTE, 30, Policy(), (CARD,)) as pool:
         assert isinstance(pool.examine([draw(tmp_path / "a.png")])[0], Ready)
         (pid,) = pool.pids
         assert "tensorflow" not in Path(f"/proc/{pid}/maps").read_text()
@@ -165,7 +183,7 @@ def test_decoders_die_with_their_parent(tmp_path: Path) -> None:
     program.write_text(
         "import sys\nsys.path.insert(0, sys.argv[1])\n"
         "from test_decoders import CARD, Decoders, Policy\nimport time\n"
-        "pool = Decoders(2, 1500_000_000, 30, Policy(), CARD)\n"
+        "pool = Decoders(2, 1500_000_000, 30, Policy(), (CARD,))\n"
         "print(*pool.pids, flush=True)\ntime.sleep(60)\n"
     )
     with subprocess.Popen(

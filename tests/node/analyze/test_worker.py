@@ -1,11 +1,13 @@
 """One report an image: what it holds, who gets it, and what those get who want to know why there is none."""
 
+import dataclasses
 import select
 import shutil
 from typing import Any
 
 import pytest
 
+from model.card import Temperature
 from node.analyze.pipeline import wanted_results
 from node.report import InvalidResult
 from node.settings import Settings
@@ -184,3 +186,24 @@ def test_a_disk_that_takes_no_results_parks_the_job_at_the_third_try(ward: Any) 
     (job,) = ward.jobs()
     assert (job.state, job.failures) == ("parked", 3)
     assert ward.deliveries() == []
+
+
+def test_scores_that_were_calibrated_otherwise_are_not_compared_though_the_weights_are_the_same(
+    ward: Any,
+) -> None:
+    said = []
+    for number, curve in enumerate((None, None, Temperature(2.0, -1.0)), 1):
+        if curve:
+            ward.toy.card = dataclasses.replace(
+                ward.toy.card,
+                calibrations=dict.fromkeys(ward.toy.card.labels, curve),
+                prevalence=dict.fromkeys(ward.toy.card.labels, 0.1),
+            )
+        ward.start("text-sr")
+        ward.receive(ward.image(number, StudyInstanceUID=f"1.2.826.0.{number + 1}"))
+        ward.read()
+        ward.wait(86_400)
+        told = ward.results("text-sr")[-1].ContentSequence
+        said.append(" ".join(item.get("TextValue", "") for item in told))
+    assert ["By another model" in text for text in said] == [False, False, True]
+    assert "(now 0.80)" in said[1] and "(now" not in said[2]

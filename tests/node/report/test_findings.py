@@ -1,10 +1,13 @@
 """Codes and sentences."""
 
+from dataclasses import replace
+
 import pytest
 from pydicom.sr.codedict import codes
 from studies import LABELS
 
 from model import card as cards
+from model.card import Temperature
 from node.report import findings as words
 
 
@@ -79,3 +82,25 @@ def test_the_headline_names_what_is_above_its_threshold_highest_first(finding, c
     findings = [finding("Effusion", 0.61), finding("Mass", 0.2), finding("Lung Opacity", 0.83)]
     assert words.headline(findings, card) == "Findings above threshold: Lung Opacity 0.83, Effusion 0.61."
     assert words.headline(findings[1:2], card) == "No finding above threshold."
+
+
+def test_a_close_call_is_said_and_a_clear_one_is_not(finding, card) -> None:
+    clear = replace(finding("Mass", 0.2), low=0.1, high=0.4)
+    close = replace(finding("Effusion", 0.52), low=0.41, high=0.6)
+    assert words.unsettled([clear, finding("Mass", 0.9)], card) == ""
+    said = words.unsettled([clear, close], card)
+    assert said.endswith("disagree): Effusion 0.410 to 0.600 (threshold 0.500).")
+
+
+def test_a_calibrated_score_says_for_which_place_and_an_uncalibrated_one_that_it_is_no_probability(
+    finding, card
+) -> None:
+    assert "uncalibrated" in words.calibration(card)
+    assert words.calibration_of(finding("Mass", 0.3), card) == "none, uncalibrated score"
+    shares = dict.fromkeys(card.labels, 0.031) | {card.labels[0]: 0.21}
+    calibrated = replace(
+        card, calibrations=dict.fromkeys(card.labels, Temperature(1.5, -0.2)), prevalence=shares
+    )
+    assert "3.1 % to 21 % of the images, by finding" in words.calibration(calibrated)
+    said = words.calibration_of(finding(card.labels[0], 0.3), calibrated)
+    assert said == "temperature, for a prevalence of 21 %"

@@ -226,7 +226,7 @@ def test_the_check_stops_a_place_in_a_report_for_triage(source) -> None:
         report.WRITERS["sr"].check(sr, triage, 0)
 
 
-def test_scores_are_called_uncalibrated(sr) -> None:
+def test_scores_of_a_card_without_calibration_are_called_uncalibrated(sr) -> None:
     assert any("uncalibrated" in c.TextValue for c in items(sr, "Comment"))
     number = items(
         items(items(sr, "Imaging Measurements")[0], "Measurement Group")[0], "Certainty of Finding"
