@@ -165,7 +165,7 @@ def report(
     """The page of figures of the model in `folder`, by five folds: report.html and report.json in `out`."""
     from model.evaluate import report
     from model.evaluate.draws import RESAMPLES
-    from model.evaluate.judge import judge
+    from model.evaluate.judge import Folded, judge
 
     about = card.load(folder)
     judgement = judge(
@@ -174,7 +174,7 @@ def report(
         about.thresholds,
         by_floor,
         prevalences=[0.05],
-        order=judged.raw,
+        folded=Folded(judged.raw, judged.calls),
         resamples=RESAMPLES,
         seed=0,
     )

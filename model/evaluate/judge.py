@@ -1,7 +1,7 @@
 """Truth and scores -> every figure of an evaluation, all on the same draws of patients."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +63,17 @@ class Floor:
 
 
 @dataclass(frozen=True)
+class Folded:
+    """What several models say of the images, (n, labels) each, that their calibrated scores would say less well side by
+    side: a curve and a threshold hold among the scores of the model that they were fitted for."""
+
+    order: Scores
+    """What ranks the images."""
+    calls: Scores
+    """1 where the image's own model reaches its own threshold, else 0."""
+
+
+@dataclass(frozen=True)
 class Judgement:
     labels: dict[str, Label]
     parts: dict[str, dict[str, Part]]
@@ -81,12 +92,12 @@ def judge(
     *,
     prevalences: Sequence[float],
     fitted: Mapping[str, float] | None = None,
-    order: Scores | None = None,
+    folded: Folded | None = None,
     resamples: int,
     seed: int,
 ) -> Judgement:
-    """`scores` and each floor's: (n, labels of the table), none NaN. `order`: what ranks the images, where scores of
-    several models are judged together, whose curves shift them against each other; else the scores do.
+    """`scores` and each floor's: (n, labels of the table), none NaN. `folded`: where they are those of several
+    models, each of which judged some of the images.
 
     `prevalences`: stated ones, at which predictive values and calibration are asked for too. `fitted`: label -> the
     prevalence for which its scores hold, that of these images where it says none.
@@ -94,7 +105,7 @@ def judge(
     draws = draw(table.patients, resamples, seed)
     everyone = {ALL: {ALL: np.ones(len(table), np.bool_)}}
     groups = everyone | subgroups(table)
-    order = scores if order is None else order
+    order = folded.order if folded else scores
     overall = areas(table, order, draws)
 
     def within(rows: Rows) -> dict[str, Drawn]:
@@ -109,7 +120,7 @@ def judge(
             name: _label(
                 table,
                 scores,
-                order,
+                folded,
                 thresholds[name],
                 draws,
                 name,
@@ -134,7 +145,7 @@ def judge(
 def _label(
     table: Table,
     scores: Scores,
-    order: Scores,
+    folded: Folded | None,
     threshold: float,
     draws: Draws,
     name: str,
@@ -146,7 +157,11 @@ def _label(
     images, positive = len(truth), int((truth == 1).sum())
     if not enough(truth):
         return Label(images, positive)
-    _, place, _ = known(table, order, draws, name)
+    place = known(table, folded.order, draws, name)[1] if folded else score
+    at_threshold = confusion(truth, score, threshold, of, prevalences)
+    if folded:
+        called = known(table, folded.calls, draws, name)[1]
+        at_threshold = replace(confusion(truth, called, 1.0, of, prevalences), threshold=threshold)
     area, precision = ranked(truth, place, of)
     here = fitted or positive / images
     return Label(
@@ -154,7 +169,7 @@ def _label(
         positive,
         auroc=estimate(area),
         average_precision=estimate(precision),
-        at_threshold=confusion(truth, score, threshold, of, prevalences),
+        at_threshold=at_threshold,
         calibration=calibration(truth, score, of, seed=seed),
         elsewhere=tuple(
             Elsewhere(here, there, at_stated_prevalence(truth, score, here, there, of, seed=seed))

@@ -11,6 +11,7 @@ from model import table as tables
 from model.card_text import toml
 from model.errors import BadData
 from model.evaluate import auroc as evaluate
+from model.evaluate.judge import Folded, judge
 from model.table import Table
 from model.train import linear as train
 from model.train.recipe import Exact, Recipe, read_recipe
@@ -118,6 +119,29 @@ def test_every_row_is_judged_by_a_model_without_its_patient() -> None:
     assert np.array_equal(judged.raw[fold], alone.head.scores(x[fold]))
     assert np.array_equal(calls[fold, 0] == 1, scores[fold, 0] >= alone.thresholds["Mass"])
     assert not np.isnan(scores).any()
+
+
+def test_several_models_images_are_ranked_as_said_and_called_each_by_its_own_threshold() -> None:
+    table, x = invented()
+    raw = np.tile(1 / (1 + np.exp(-x[:, :1].astype(float))), (1, 2))
+    shifted = np.where((np.arange(len(raw)) % 2 == 0)[:, None], raw / 10, raw)
+    calls = (raw >= 0.97).astype(float)
+    judged = judge(
+        table,
+        shifted,
+        dict.fromkeys(table.names, 0.97),
+        {},
+        prevalences=[],
+        folded=Folded(raw, calls),
+        resamples=20,
+        seed=0,
+    )
+    plain = judge(table, raw, dict.fromkeys(table.names, 0.97), {}, prevalences=[], resamples=20, seed=0)
+
+    one, other = judged.labels["Mass"], plain.labels["Mass"]
+    assert one.auroc == other.auroc and one.roc == other.roc
+    assert one.at_threshold == other.at_threshold
+    assert one.calibration != other.calibration
 
 
 def test_thresholds_leave_the_share_of_absent_ones_below() -> None:
