@@ -111,10 +111,11 @@ class Pipeline:
         self._zone: tzinfo | None = settings.report.zone
 
     @classmethod
-    def open(cls, settings: Settings, others: Sequence[Card] = ()) -> Self:
+    def open(cls, settings: Settings, others: Sequence[Card] = (), cache: Path | None = None) -> Self:
         """Everything that the first image would wait for is loaded here. Raises BadModel.
 
-        `others`: cards of models beside the first, for which each picture is prepared too (`Ready.inputs`).
+        `others`: cards of models beside the first, for which each picture is prepared too (`Ready.inputs`). `cache`:
+        where converted networks are kept, the node's folder or, None, the user's own.
         """
         folder, lent = active.folder(settings), guards(settings)
         # started first: they import their libraries while TensorFlow loads
@@ -126,7 +127,7 @@ class Pipeline:
             cards=(*cards_of(folder, lent), *others),
         )
         try:
-            reader = Reader.load(folder, settings.analyze.runtime, settings.cache_folder, lent)
+            reader = Reader.load(folder, settings.analyze.runtime, cache, lent)
         except BaseException:
             decoders.close()
             raise

@@ -253,7 +253,7 @@ def main() -> None:
     loaded = active.mark(child.settings)
     try:
         beside = shadow.card_of(child.settings)
-        pipeline = Pipeline.open(child.settings, [beside] if beside else [])
+        pipeline = Pipeline.open(child.settings, [beside] if beside else [], child.settings.cache_folder)
     except BadModel as e:
         log.get().error("the model can't be loaded", reason=str(e))
         sys.exit(NO_MODEL_EXIT)
