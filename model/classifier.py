@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import card, network, runtime
-from model.calibrate import calibrated
+from model.calibrate import shares
 from model.card import VGG16, Card
 from model.doubt import Doubt
 from model.errors import BadModel
@@ -106,9 +106,7 @@ class Classifier:
         scoped: Sequence[Scoped | None] = [None] * len(batch)
         if self._guard is not None and said.features is not None:
             scoped = self._guard.judge(said.features)
-        scores = np.stack(
-            [self._shares(label, raw[:, n]) for n, label in enumerate(self.card.labels)], axis=1
-        )
+        scores = shares(self.card.calibrations, self.card.labels, raw)
         found = [self._findings(*pair) for pair in zip(raw, scores, strict=True)]
         if self._doubt is not None and said.features is not None:
             found = [_ranged(*each) for each in zip(found, *self._doubt.ranges(said.features), strict=True)]
@@ -148,10 +146,6 @@ class Classifier:
         if not ((scores >= 0) & (scores <= 1)).all():  # NaN is neither
             raise BadModel(f"{self.card.weights_path}: says something else than numbers from 0 to 1")
         return scores
-
-    def _shares(self, label: str, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        curve = self.card.calibrations.get(label)
-        return calibrated(curve, raw) if curve else raw
 
     def _findings(self, raw: NDArray[np.float64], scores: NDArray[np.float64]) -> list[Finding]:
         found = []

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from model.calibrate import calibrated, sigmoid
+from model.calibrate import shares, sigmoid
 from model.card import Card
 from model.errors import BadModel
 from model.npz import read_arrays, write_arrays
@@ -58,14 +58,8 @@ class Doubt:
             )
         said = np.einsum("nf,kfl->knl", features, self._kernels, optimize=True) + self._biases[:, None]
         raw = sigmoid(said.astype(np.float64))
-        shares = np.stack(
-            [self._shares(label, raw[..., n]) for n, label in enumerate(self._card.labels)], axis=-1
-        )
-        return shares.min(axis=0), shares.max(axis=0)
-
-    def _shares(self, label: str, raw: Doubles) -> Doubles:
-        curve = self._card.calibrations.get(label)
-        return calibrated(curve, raw) if curve else raw
+        scores = np.stack([shares(self._card.calibrations, self._card.labels, head) for head in raw])
+        return scores.min(axis=0), scores.max(axis=0)
 
 
 def write(path: Path, heads: Sequence[tuple[Floats, Floats]]) -> None:

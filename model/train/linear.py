@@ -6,19 +6,20 @@ by scores that a picture got from heads without its patient, among training pati
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from model import network, pixels
-from model.calibrate import calibrated, fit_temperature
+from model.calibrate import fit_temperature, shares
 from model.card import Card, Temperature
 from model.evaluate.auroc import Scores, auroc
 from model.evaluate.thresholds import choose
 from model.network import Weights
 from model.progress import steps
+from model.runtime.tensorflow import graph_of
 from model.table import FOLDS, OPACITY, Table
 from model.train.exact import Floats, Head, Rows, lesson, solve
 from model.train.inputs import fill
@@ -48,7 +49,7 @@ class Trained:
 
     def scores(self, features: Floats) -> Scores:
         """Calibrated, (n, features) -> (n, labels)."""
-        return by_curves(self.head.scores(features), self.curves)
+        return shares(self.curves, list(self.curves), self.head.scores(features))
 
 
 def prepare(image: Path, card: Card) -> Floats:
@@ -57,36 +58,42 @@ def prepare(image: Path, card: Card) -> Floats:
 
 
 def extract(table: Table, card: Card, base: Weights, cache: Path) -> Floats:
-    """What the head reads of every image, (n, features).
+    """What the head reads of every image of the table, (n, features); see `read`."""
+    return read("frozen layers", lambda: (prepare(image, card) for image in table.images), card, base, cache)
 
-    Kept in the folder `cache` under a hash of the prepared pictures, the weights and the pools, so that
+
+def read(
+    what: str, pictures: Callable[[], Iterator[Floats]], card: Card, base: Weights, cache: Path
+) -> Floats:
+    """What the head reads of every picture, (n, features); at least one picture.
+
+    `pictures`: prepared ones, (size, size, 3) each; called twice where nothing is kept. `what`: for the person who
+    waits. Kept in the folder `cache` under a hash of the prepared pictures, the weights and the pools, so that
     a second run takes seconds and no change of the preprocessing can be missed.
     """
     key = hashlib.sha256(repr((card.pools, card.head)).encode())
     for name in sorted(base):
         key.update(base[name].tobytes())
-    for image in table.images:
-        key.update(prepare(image, card).tobytes())
+    count = 0
+    for picture in pictures():
+        key.update(picture.tobytes())
+        count += 1
     kept = cache / f"{key.hexdigest()[:32]}.npy"
-    if kept.exists():
-        return np.asarray(np.load(kept, allow_pickle=False), np.float32)
+    if not kept.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        np.save(kept, _through(what, pictures(), count, card, base), allow_pickle=False)
+    return np.asarray(np.load(kept, allow_pickle=False), np.float32)
 
+
+def _through(what: str, pictures: Iterator[Floats], count: int, card: Card, base: Weights) -> Floats:
     below = network.averages(card.size, card.pools, card.head)
     fill(below, base)
-    import tensorflow
-
-    shape = tensorflow.TensorSpec((None, card.size, card.size, 3), tensorflow.float32)
-    run = tensorflow.function(
-        lambda batch: below(batch, training=False), input_signature=[shape], autograph=False
-    )
+    run = graph_of(below, card)
     found = []
-    for start in steps("frozen layers", range(0, len(table), BATCH)):
-        batch = np.stack([prepare(image, card) for image in table.images[start : start + BATCH]])
+    for start in steps(what, range(0, count, BATCH)):
+        batch = np.stack([next(pictures) for _ in range(min(BATCH, count - start))])
         found.append(run(batch).numpy())
-    together = np.concatenate(found)
-    cache.mkdir(parents=True, exist_ok=True)
-    np.save(kept, together, allow_pickle=False)
-    return together
+    return np.concatenate(found)
 
 
 def heads(features: Floats, table: Table, rows: Rows, recipe: Recipe) -> list[Head]:
@@ -125,11 +132,6 @@ def curves(table: Table, scores: Scores) -> dict[str, Temperature]:
     return found
 
 
-def by_curves(scores: Scores, by: Mapping[str, Temperature]) -> Scores:
-    """Raw scores (n, labels), calibrated; `by`'s labels in the order of the columns."""
-    return np.stack([calibrated(curve, scores[:, n]) for n, curve in enumerate(by.values())], axis=1)
-
-
 def thresholds(table: Table, scores: Scores, rule: str) -> dict[str, float]:
     """Per label the threshold by `rule` on the rows where label and score are known."""
     found = {}
@@ -148,7 +150,7 @@ def train(features: Floats, table: Table, recipe: Recipe, test_fold: int | None 
     without = [rows & (table.folds != fold) for fold in range(FOLDS) if (rows & (table.folds == fold)).any()]
     others = tuple(heads(features, table, part, alone)[0] for part in without)
     by = curves(table, inner)
-    chosen = thresholds(table, by_curves(inner, by), recipe.thresholds.rule)
+    chosen = thresholds(table, shares(by, table.names, inner), recipe.thresholds.rule)
     return Trained(head, strength, by, chosen, inner, others)
 
 
@@ -174,17 +176,18 @@ def cross_validate(features: Floats, table: Table, recipe: Recipe) -> Judged:
         here = table.folds == fold
         trained = train(features, table, recipe, fold)
         raw[here] = trained.head.scores(features[here])
-        scores[here] = by_curves(raw[here], trained.curves)
+        scores[here] = shares(trained.curves, table.names, raw[here])
         least = np.array([trained.thresholds[name] for name in table.names])
         calls[here] = scores[here] >= least
         several = (trained.head, *trained.others)
-        each = np.stack([by_curves(head.scores(features[here]), trained.curves) >= least for head in several])
+        said = [shares(trained.curves, table.names, head.scores(features[here])) for head in several]
+        each = np.stack(said) >= least
         unsettled[here] = each.any(axis=0) & ~each.all(axis=0)
     return Judged(raw, scores, calls, unsettled)
 
 
 def learning_curve(
-    features: Floats, table: Table, recipe: Recipe, shares: tuple[float, ...], draws: int
+    features: Floats, table: Table, recipe: Recipe, parts: tuple[float, ...], draws: int
 ) -> list[tuple[float, ...]]:
     """(share, images, `Lung Opacity`, mean of the findings inside the fairest collection) of heads on fewer patients.
 
@@ -195,7 +198,7 @@ def learning_curve(
     alone = replace(recipe, exact=replace(recipe.exact, strengths=(middle,)))
     people, person = np.unique(table.patients, return_inverse=True)
     found = []
-    for share in shares:
+    for share in parts:
         measured = []
         for number in range(1 if share == 1 else draws):
             drawn = np.random.default_rng([number, int(share * 1000)]).random(len(people))[person] < share

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model import network, pixels
+from model import pixels
 from model import table as tables
 from model.card import Card
 from model.errors import BadData, ModelError
@@ -24,13 +24,11 @@ from model.files import is_picture
 from model.guard import CHILD, Floats
 from model.network import Weights
 from model.pixels import Image
-from model.progress import steps
 from model.table import Table
 from model.table.table import fold_of
 from model.train import linear
 from model.train import wrong_pictures as wrong
 from model.train.finish import blank_card
-from model.train.inputs import fill
 from model.train.recipe import Recipe
 
 RIGHT, CHANGED, OLDER = "right", "right, changed", "child, 11 to 17 years"
@@ -41,7 +39,6 @@ NEVER_SHOWN = -1
 OLDEST_CHILD = 10
 """Years."""
 SEED = 0
-BATCH = 8
 MADE = {
     ("rotated", "turned left"): (wrong.turned_left, 200),
     ("rotated", "on its head"): (wrong.on_its_head, 200),
@@ -157,33 +154,12 @@ class Eye:
         return linear.extract(table, self.card, self._base, self._cache)
 
     def images(self, what: str, images: Callable[[], Iterator[Image]]) -> Floats:
-        """(n, features); `images` is called twice where nothing is kept. `what`: for the person who waits."""
-        key = hashlib.sha256(repr((self.card.size, self.card.pools, self.card.head)).encode())
-        for name in sorted(self._base):
-            key.update(self._base[name].tobytes())
-        count = 0
-        for count, image in enumerate(images(), 1):  # noqa: B007 - how many there are
-            key.update(pixels.prepare(image, self.card).tobytes())
-        kept = self._cache / f"scope-{key.hexdigest()[:32]}.npy"
-        if not kept.exists():
-            self._cache.mkdir(parents=True, exist_ok=True)
-            np.save(kept, self._through(what, images(), count), allow_pickle=False)
-        return np.asarray(np.load(kept, allow_pickle=False), np.float32)
+        """(n, features); as `linear.read` says."""
 
-    def _through(self, what: str, images: Iterator[Image], count: int) -> Floats:
-        import tensorflow
+        def pictures() -> Iterator[Floats]:
+            return (pixels.prepare(image, self.card) for image in images())
 
-        below = network.averages(self.card.size, self.card.pools, self.card.head)
-        fill(below, self._base)
-        shape = tensorflow.TensorSpec((None, self.card.size, self.card.size, 3), tensorflow.float32)
-        run = tensorflow.function(
-            lambda batch: below(batch, training=False), input_signature=[shape], autograph=False
-        )
-        found = []
-        for start in steps(what, range(0, count, BATCH)):
-            batch = [pixels.prepare(next(images), self.card) for _ in range(min(BATCH, count - start))]
-            found.append(run(np.stack(batch)).numpy())
-        return np.concatenate(found)
+        return linear.read(what, pictures, self.card, self._base, self._cache)
 
 
 def look(file: Path) -> Image:
