@@ -48,8 +48,10 @@ def keras(backend: str = "tensorflow") -> Any:
     """Keras, without its backend's greetings on stderr. Set threads by TF_NUM_INTRAOP_THREADS.
 
     Who imports Keras first decides what a process computes with: `backend` is a wish that comes too late afterwards.
+    On a GPU TensorFlow takes memory as it needs it, not all of it: several workers, or a training, share one.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = backend
     import keras

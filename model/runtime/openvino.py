@@ -6,6 +6,9 @@ it. Later loads need neither TensorFlow nor Keras.
 All is computed in float32. Left to itself OpenVINO takes bfloat16 where the CPU has it, which moves the shipped
 model's scores by more than a hundredth (0.0116 of 304 images, emulated; docs/performance.md).
 
+Where it is faster, convolutions are computed with fewer multiplications (`model.runtime.winograd`); a network that then
+says something else than TensorFlow is kept as it was converted.
+
 One compiled network with a free batch dimension: batches of 1 and of 8 cost no more an image than with shapes of their
 own, and one copy of the weights is held (docs/performance.md).
 
@@ -25,10 +28,10 @@ import numpy as np
 
 from model.card import Card
 from model.errors import BadModel
-from model.runtime import Floats, Run, Running, Said, kept
+from model.runtime import Floats, Run, Running, Said, kept, winograd
 from model.runtime.kept import Converted
 
-FORMAT = 1
+FORMAT = 2
 """Of what is kept. Raised where a change here makes what was kept before wrong."""
 
 CURVES = (0.5, 0.75, 1.0, 2.0)
@@ -83,7 +86,7 @@ def key(card: Card, core: Any) -> str:
     )
     outputs = (bool(card.scope), bool(card.doubt))
     cpu = core.get_property("CPU", "FULL_DEVICE_NAME")
-    parts = (FORMAT, card.sha256, network, outputs, library().get_version(), cpu)
+    parts = (FORMAT, card.sha256, network, outputs, library().get_version(), cpu, winograd.is_worth_it())
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -96,20 +99,21 @@ def convert(card: Card, core: Any) -> Converted:
         raise BadModel(
             f"{card.weights_path}: OpenVINO converts from TensorFlow, Keras runs on another backend here"
         )
-    converted = _converted(filled, card)
     pictures = _drawn(card)
     right = tensorflow.compiled(filled, card)(pictures)
-    try:
-        said = compiled(core, converted)(pictures)
-    except RuntimeError as error:
-        raise BadModel(f"{card.weights_path}: OpenVINO can't run this network") from error
-    if not holds(right, said):
-        raise BadModel(f"{card.weights_path}: says something else by OpenVINO than by TensorFlow")
-    return converted
+    for fewer in dict.fromkeys((winograd.is_worth_it(), False)):
+        converted = _converted(filled, card, fewer)
+        try:
+            said = compiled(core, converted)(pictures)
+        except RuntimeError as error:
+            raise BadModel(f"{card.weights_path}: OpenVINO can't run this network") from error
+        if holds(right, said):
+            return converted
+    raise BadModel(f"{card.weights_path}: says something else by OpenVINO than by TensorFlow")
 
 
-def _converted(filled: Any, card: Card) -> Converted:
-    """The network in OpenVINO's own format, all numbers as they are. Raises BadModel."""
+def _converted(filled: Any, card: Card, fewer: bool) -> Converted:
+    """The network in OpenVINO's own format; `fewer` multiplications, or all as they are. Raises BadModel."""
     from model.runtime import tensorflow
 
     openvino = library()
@@ -121,6 +125,8 @@ def _converted(filled: Any, card: Card) -> Converted:
                 0
             ).get_target_inputs():  # an imported graph has such where weights were taken out
                 converted.remove_parameter(given)
+        if fewer:
+            winograd.rewrite(converted, openvino)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / kept.XML
             openvino.save_model(converted, file, compress_to_fp16=False)

@@ -20,7 +20,7 @@ from model import table as tables
 from model.card_text import toml
 from model.classifier import Classifier
 from model.errors import BadModel
-from model.runtime import Said, kept, openvino
+from model.runtime import Said, kept, openvino, winograd
 from model.train.linear import prepare
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
@@ -385,6 +385,22 @@ def test_a_network_that_openvino_gets_wrong_is_never_run_by_it(
     assert not (tmp_path / "openvino").exists()
 
 
+def test_a_network_that_fewer_multiplications_get_wrong_is_kept_as_it_was_converted(
+    folder: Path, batch: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(winograd, "is_worth_it", lambda: True)
+    for least in ("LEAST_IN", "LEAST_OUT"):
+        monkeypatch.setattr(winograd, least, 1)
+    right = Classifier.load(folder, "openvino", tmp_path / "right")
+    monkeypatch.setattr(winograd, "INPUT", 0 * winograd.INPUT)
+    wrong = Classifier.load(folder, "openvino", tmp_path / "wrong")
+
+    assert np.allclose(scores(right, batch), scores(Classifier.load(folder), batch), atol=1e-4)
+    assert np.allclose(scores(wrong, batch), scores(right, batch), atol=1e-4)
+    assert b'type="Convolution"' not in (folder_in(tmp_path / "right") / kept.XML).read_bytes()
+    assert b'type="Convolution"' in (folder_in(tmp_path / "wrong") / kept.XML).read_bytes()
+
+
 def test_a_network_that_openvino_cannot_convert_is_said_in_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -400,7 +416,7 @@ def test_a_network_that_openvino_cannot_convert_is_said_in_one_line(
 def test_a_network_that_openvino_cannot_run_is_said_in_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(openvino, "_converted", lambda filled, card: kept.Converted(b"<net/>", b""))
+    monkeypatch.setattr(openvino, "_converted", lambda filled, card, fewer: kept.Converted(b"<net/>", b""))
     with pytest.raises(BadModel, match=r"can't run this network$"):
         Classifier.load(folder, "openvino", tmp_path)
 
