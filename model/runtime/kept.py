@@ -22,7 +22,7 @@ from pathlib import Path
 XML, BIN, SUMS = "network.xml", "network.bin", "sums.json"
 
 UNUSED_DAYS = 90
-"""After which what nobody has read is removed: each version of a model or of OpenVINO leaves some 60 MB."""
+"""After which what nobody has read is removed: each version of a model or of OpenVINO leaves some 220 MB."""
 
 
 @dataclass(frozen=True)
