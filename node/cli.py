@@ -328,7 +328,8 @@ def _told(error: Exception) -> tuple[str, int]:
         case NotFetched() | StorageError() if not isinstance(error, WrongState):
             return str(error), 3
         case typer.TyperException():
-            return f"{error.format_message()} (see `hilum --help`)", 2
+            asked = getattr(error, "ctx", None)  # of an error in usage: the command that was meant
+            return f"{error.format_message()} (see `{asked.command_path if asked else 'hilum'} --help`)", 2
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return f"{where}{error.strerror or type(error).__name__}", 3

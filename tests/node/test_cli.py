@@ -58,6 +58,21 @@ def test_wrong_usage_ends_with_2_and_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["frobnicate"], "hilum"),
+        (["analyze"], "hilum analyze"),
+        (["model", "predict", "x.png", "--frobnicate"], "hilum model predict"),
+    ],
+)
+def test_wrong_usage_names_the_help_of_the_command_that_was_meant(
+    arguments: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.endswith(f"(see `{command} --help`)\n")
+
+
 @pytest.mark.parametrize("arguments", [["jobs", "list"], ["deliveries", "list"], ["audit", "query"]])
 def test_where_no_node_has_run_there_is_nothing_to_list(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
