@@ -2,9 +2,9 @@
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016).
 
 A tile of 4 x 4 outputs is made of 6 x 6 inputs: 36 multiplications for each pair of channels instead of 144, between
-two changes of basis whose cost does not grow with the number of pairs. OpenVINO does not do so by itself; here it is
-written in its own operations. It is faster where there are many channels, and costs memory: weights become four times
-as large. From where on it is worth that was measured (docs/performance.md).
+two changes of basis whose cost does not grow with the number of pairs. OpenVINO does not do so by itself on the CPUs
+that were measured; here it is written in its own operations. It is faster where there are many channels, and costs
+memory: weights become four times as large. From where on it is worth that was measured (docs/performance.md).
 
 The outputs are those of the convolution but for float32's rounding, some 1e-5 of the largest.
 """
@@ -69,13 +69,22 @@ def rewrite(network: Any, openvino: Any) -> int:
 
 
 def _fits(node: Any) -> bool:
-    """A convolution of 3 x 3 that keeps the picture's size, of constant weights, with enough to do."""
+    """A convolution of 3 x 3 in float32 that keeps the picture's size, of constant weights, with enough to do."""
     if node.get_type_name() != "Convolution" or node.input_value(1).get_node().get_type_name() != "Constant":
         return False
-    how, given = node.get_attributes(), node.get_input_partial_shape(0)
+    how, given, made = (
+        node.get_attributes(),
+        node.get_input_partial_shape(0),
+        node.get_output_partial_shape(0),
+    )
     plain = how["strides"] == how["dilations"] == how["pads_begin"] == how["pads_end"] == [1, 1]
+    same = (
+        given[2] == made[2]
+        and given[3] == made[3]
+        and node.get_output_element_type(0).get_type_name() == "f32"
+    )
     outputs, inputs, *kernel = node.get_input_shape(1)
-    if not plain or kernel != [3, 3] or given[2].is_dynamic or given[3].is_dynamic:
+    if not plain or not same or kernel != [3, 3] or given[2].is_dynamic or given[3].is_dynamic:
         return False
     tiles = _tiles(given[2].get_length()) * _tiles(given[3].get_length())
     return bool(inputs >= LEAST_IN and outputs >= LEAST_OUT and tiles >= LEAST_TILES)

@@ -30,11 +30,17 @@ def network(
 ) -> Any:
     """One convolution of a free number of pictures."""
     ops = library.opset13
-    given = ops.parameter([-1, weights.shape[1], height, width], np.float32)
+    given = ops.parameter([-1, weights.shape[1], height, width], weights.dtype)
     constant = ops.constant(weights)
     kernel = ops.abs(constant) if how.get("computed") else constant
     made = ops.convolution(
-        given, kernel, [strides] * 2, [pads] * 2, [pads] * 2, [how.get("dilations", 1)] * 2
+        given,
+        kernel,
+        [strides] * 2,
+        [pads] * 2,
+        [pads] * 2,
+        [how.get("dilations", 1)] * 2,
+        how.get("auto_pad", "explicit"),
     )
     return library.Model([made], [given])
 
@@ -91,9 +97,23 @@ def test_what_is_large_enough_is_rewritten_and_no_convolution_remains(library: A
         (weights_of(256, 128), (18, 18), {"pads": 0}),
         (weights_of(256, 128), (16, 16), {"dilations": 2}),
         (weights_of(256, 128), (16, 16), {"computed": True}),
+        (weights_of(256, 128), (16, 16), {"auto_pad": "valid"}),
+        (weights_of(256, 128).astype(np.float64), (16, 16), {}),
         (weights_of(256, 128), (-1, 16), {}),
     ],
-    ids=["inputs", "outputs", "tiles", "kernel", "strides", "edges", "dilations", "weights", "free side"],
+    ids=[
+        "inputs",
+        "outputs",
+        "tiles",
+        "kernel",
+        "strides",
+        "edges",
+        "dilations",
+        "weights",
+        "no edges by name",
+        "float64",
+        "free side",
+    ],
 )
 def test_any_other_convolution_is_left_alone(
     library: Any, weights: np.ndarray, sides: tuple[int, int], how: dict[str, Any]
