@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,24 +137,33 @@ def test_an_activation_that_was_cut_off_is_brought_to_its_end_while_the_node_run
     assert [path.name for path in models.iterdir() if path.name != "lock"] == ["active"]
 
 
-def test_the_supervisor_sleeps_until_a_process_ends_or_a_signal_comes(post: Post) -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)}
+def hear(folder: Path) -> None:
+    """What a supervisor does that is listening: in a process of its own, whose signals are nobody else's."""
+    post = Post(folder)
     worker = post.start_worker()
     assert worker.popen is not None
-    try:
-        post.supervisor._listen()
-        worker.popen.kill()
-        while worker.popen.poll() is None:
-            post.supervisor._hear(3600)
-        assert worker.popen.poll() == -9
-        os.kill(os.getpid(), signal.SIGTERM)
-        # the end of the worker may be heard twice, by its pipe and by its signal: either is the wait's end
-        while not post.supervisor._stop:
-            post.supervisor._hear(3600)
-    finally:
-        signal.set_wakeup_fd(-1)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    post.supervisor._listen()
+    worker.popen.kill()
+    # its end may be heard twice, by its pipe and by its signal: either is the wait's end
+    while worker.popen.poll() is None:
+        post.supervisor._hear(3600)
+    assert worker.popen.poll() == -9
+    os.kill(os.getpid(), signal.SIGTERM)
+    while not post.supervisor._stop:
+        post.supervisor._hear(3600)
+    print("heard both")
+
+
+def test_the_supervisor_sleeps_until_a_process_ends_or_a_signal_comes(tmp_path: Path) -> None:
+    script = "import sys, pathlib, test_supervise; test_supervise.hear(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "data")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stdout) == (0, "heard both\n"), done.stderr
 
 
 def test_a_stop_of_the_node_counts_no_death(post: Post) -> None:
