@@ -145,7 +145,7 @@ def compute(folder: Path, images: list[Path], shipped: Any) -> tuple[Any, str]:
 def ready(file: Path) -> Callable[[Any], Any]:
     from model.runtime import openvino
 
-    core = openvino.library().Core()
+    core = openvino.core()
     compiled = core.compile_model(core.read_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     request = compiled.create_infer_request()
 

@@ -16,6 +16,7 @@ Threads: TF_NUM_INTRAOP_THREADS, as TensorFlow; all cores without it. They are n
 that count cores from the first would share it.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -43,21 +44,20 @@ the shipped model's are off by 1.1e-5: what is farther was converted wrongly."""
 
 def start(card: Card, cache: Path | None = None) -> Running:
     """The first time some ten seconds, then less than one. Raises BadModel where OpenVINO can't compute the network."""
-    core = library().Core()
-    folder = (cache or kept.of_user()) / "openvino" / key(card, core)
+    folder = (cache or kept.of_user()) / "openvino" / key(card)
     converted = kept.read(folder)
     if converted:
         try:
-            return Running("openvino", compiled(core, converted))
+            return Running("openvino", compiled(converted))
         except RuntimeError:  # whole, and no network all the same
             kept.remove(folder)
-    converted, note = convert(card, core), ""
+    converted, note = convert(card), ""
     try:
         kept.write(folder, converted)
     except OSError as error:
         why = error.strerror or type(error).__name__
         note = f"{folder.parent}: can't be written ({why}); the model is converted at each start"
-    return Running("openvino", compiled(core, converted), note)
+    return Running("openvino", compiled(converted), note)
 
 
 def library() -> Any:
@@ -72,7 +72,18 @@ def library() -> Any:
     return openvino
 
 
-def key(card: Card, core: Any) -> str:
+@functools.cache
+def core() -> Any:
+    """OpenVINO's way to its CPU plugin, one for the whole process and never dropped.
+
+    The plugin gives its thread a stack for signals, and frees it when its core is dropped. When of two cores the first
+    is dropped first, the second one brings back that freed stack, and the next signal that is handled ends the process
+    (openvino 2026.4; its pull request 11894 brought the stacks).
+    """
+    return library().Core()
+
+
+def key(card: Card) -> str:
     """All that a converted network depends on, as 64 hexadecimal digits: the model, OpenVINO, and the CPU on which
     it was compared with TensorFlow."""
     network = (
@@ -85,12 +96,12 @@ def key(card: Card, core: Any) -> str:
         len(card.labels),
     )
     outputs = (bool(card.scope), bool(card.doubt))
-    cpu = core.get_property("CPU", "FULL_DEVICE_NAME")
+    cpu = core().get_property("CPU", "FULL_DEVICE_NAME")
     parts = (FORMAT, card.sha256, network, outputs, library().get_version(), cpu, winograd.is_worth_it())
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def convert(card: Card, core: Any) -> Converted:
+def convert(card: Card) -> Converted:
     """The card's network, which says what TensorFlow's says. Raises BadModel."""
     from model.runtime import tensorflow
 
@@ -104,7 +115,7 @@ def convert(card: Card, core: Any) -> Converted:
     for fewer in dict.fromkeys((winograd.is_worth_it(), False)):
         converted = _converted(filled, card, fewer)
         try:
-            said = compiled(core, converted)(pictures)
+            said = compiled(converted)(pictures)
         except RuntimeError as error:
             raise BadModel(f"{card.weights_path}: OpenVINO can't run this network") from error
         if holds(right, said):
@@ -159,9 +170,9 @@ def holds(right: Said, said: Said) -> bool:
     return bool((apart <= FEATURES * np.linalg.norm(right.features, axis=1)).all())
 
 
-def compiled(core: Any, converted: Converted) -> Run:
+def compiled(converted: Converted) -> Run:
     """Ready to run. Raises RuntimeError."""
-    network = core.read_model(converted.xml, converted.weights)
+    network = core().read_model(converted.xml, converted.weights)
     wanted = {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
@@ -170,7 +181,7 @@ def compiled(core: Any, converted: Converted) -> Run:
     threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     if threads.isdecimal() and int(threads):
         wanted["INFERENCE_NUM_THREADS"] = int(threads)
-    request = core.compile_model(network, "CPU", wanted).create_infer_request()
+    request = core().compile_model(network, "CPU", wanted).create_infer_request()
 
     def run(batch: Floats) -> Said:
         request.infer([batch], share_inputs=True)

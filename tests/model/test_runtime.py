@@ -207,6 +207,25 @@ def test_the_second_load_needs_neither_tensorflow_nor_keras(folder: Path, cache:
     assert in_a_process(code, folder, cache, CUDA_VISIBLE_DEVICES="-1") == "openvino"
 
 
+HEAR = """
+import gc, os, signal, sys
+from pathlib import Path
+from model.classifier import Classifier
+signal.signal(signal.SIGTERM, lambda number, frame: print("heard"))
+first, second = (Classifier.load(Path(sys.argv[1]), "openvino", Path(sys.argv[2])) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_process_still_hears_signals_when_models_were_dropped(folder: Path, cache: Path) -> None:
+    """It died of the first signal where each model had an OpenVINO of its own."""
+    assert in_a_process(HEAR, folder, cache) == "heard"
+
+
 SPY = """
 import sys
 from pathlib import Path
@@ -273,7 +292,7 @@ def keep_no_network(there: Path) -> None:
 def test_what_is_kept_and_damaged_is_thrown_away_and_made_again(
     damage: Any, folder: Path, cache: Path, batch: np.ndarray, tmp_path: Path
 ) -> None:
-    there = tmp_path / "openvino" / openvino.key(card.load(folder), openvino.library().Core())
+    there = tmp_path / "openvino" / openvino.key(card.load(folder))
     shutil.copytree(cache / "openvino" / there.name, there)
     before = scores(Classifier.load(folder, "openvino", tmp_path), batch)
     whole = (there / kept.BIN).read_bytes()
@@ -296,13 +315,13 @@ def test_what_is_kept_for_one_model_is_never_used_for_another(
     assert np.allclose(said, scores(Classifier.load(other), batch), atol=ALLOWED)
     assert not np.allclose(said, scores(Classifier.load(folder), batch), atol=ALLOWED)
 
-    core, one = openvino.library().Core(), card.load(folder)
+    one = card.load(folder)
     changes: list[dict[str, Any]] = [
         {}, {"sha256": "sha256:" + "0" * 64}, {"architecture": "keras"}, {"pools": ("block2_pool",)}, {"size": 64},
         {"head": "roots"}, {"hidden": (8,)}, {"channels": 1}, {"scope": "scope.npz"}, {"doubt": "doubt.npz"},
         {"labels": one.labels[1:]},
     ]  # fmt: skip
-    assert len({openvino.key(replace(one, **change), core) for change in changes}) == len(changes)
+    assert len({openvino.key(replace(one, **change)) for change in changes}) == len(changes)
 
 
 def test_of_two_processes_that_convert_at_once_the_first_ones_work_stays_whole(tmp_path: Path) -> None:
@@ -373,8 +392,8 @@ def test_a_network_that_openvino_gets_wrong_is_never_run_by_it(
     """`auto` takes TensorFlow and says why; who wants OpenVINO is told."""
     compiled = openvino.compiled
 
-    def wrong(core: Any, converted: kept.Converted) -> runtime.Run:
-        run = compiled(core, converted)
+    def wrong(converted: kept.Converted) -> runtime.Run:
+        run = compiled(converted)
         return lambda batch: Said(run(batch).scores + 2 * np.float32(openvino.SCORES))
 
     monkeypatch.setattr(openvino, "compiled", wrong)
@@ -444,7 +463,7 @@ def test_all_is_computed_in_float32_whatever_the_cpu_would_rather(
             asked.append((device, wanted["INFERENCE_PRECISION_HINT"]))
             return core.compile_model(network, device, wanted)
 
-    core = openvino.library().Core()
-    monkeypatch.setattr(openvino.library(), "Core", Core)
+    core = openvino.core()
+    monkeypatch.setattr(openvino, "core", Core)
     Classifier.load(folder, "openvino", cache)
     assert asked == [("CPU", "f32")]

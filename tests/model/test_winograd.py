@@ -21,8 +21,8 @@ def library() -> Any:
 
 
 @pytest.fixture(scope="module")
-def core(library: Any) -> Any:
-    return library.Core()
+def core() -> Any:
+    return openvino.core()
 
 
 def network(
