@@ -271,7 +271,7 @@ def test_a_peer_whose_port_is_unknown_hears_it_on_its_own_association(
         return 0x0000, None
 
     def sent(_event: evt.Event) -> None:
-        """What is sent after the report was heard is its answer; a release that overtakes it breaks pynetdicom off."""
+        """What is sent after the report is its answer. A release that overtakes it ends pynetdicom's thread."""
         if heard:
             told.set()
 

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,33 +136,22 @@ def test_an_activation_that_was_cut_off_is_brought_to_its_end_while_the_node_run
     assert [path.name for path in models.iterdir() if path.name != "lock"] == ["active"]
 
 
-def hear(folder: Path) -> None:
-    """What a supervisor does that is listening: in a process of its own, whose signals are nobody else's."""
-    post = Post(folder)
+def test_the_supervisor_sleeps_until_a_process_ends_or_a_signal_comes(post: Post) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)}
     worker = post.start_worker()
     assert worker.popen is not None
-    post.supervisor._listen()
-    worker.popen.kill()
-    # its end may be heard twice, by its pipe and by its signal: either is the wait's end
-    while worker.popen.poll() is None:
+    try:
+        post.supervisor._listen()
+        worker.popen.kill()
         post.supervisor._hear(3600)
-    assert worker.popen.poll() == -9
-    os.kill(os.getpid(), signal.SIGTERM)
-    while not post.supervisor._stop:
+        assert worker.popen.poll() == -9
+        os.kill(os.getpid(), signal.SIGTERM)
         post.supervisor._hear(3600)
-    print("heard both")
-
-
-def test_the_supervisor_sleeps_until_a_process_ends_or_a_signal_comes(tmp_path: Path) -> None:
-    script = "import sys, pathlib, test_supervise; test_supervise.hear(pathlib.Path(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "data")],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert (done.returncode, done.stdout) == (0, "heard both\n"), done.stderr
+        assert post.supervisor._stop
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_stop_of_the_node_counts_no_death(post: Post) -> None:
